@@ -1,0 +1,323 @@
+//! The configuration as the program uses it: every value checked, every name resolved to an index.
+//!
+//! A value of these types cannot be invalid: the reader (`config::read`) is the only place that builds them from
+//! text, and reports everything wrong at once. Nothing here does I/O.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A whole configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Worker threads and their rings.
+    pub runtime: RuntimeConfig,
+    /// Where the admin endpoints listen; `None`: nowhere.
+    pub admin: Option<AdminConfig>,
+    /// The access log.
+    pub access_log: AccessLogConfig,
+    /// How a client is recognised.
+    pub client_ip: ClientIpConfig,
+    /// Listeners in the order of the file; never empty.
+    pub listeners: Vec<ListenerConfig>,
+    /// Upstreams by index; routes refer to them by that index.
+    pub upstreams: Vec<UpstreamConfig>,
+    /// Limits by index; routes refer to them by that index.
+    pub limits: Vec<LimitConfig>,
+    /// Routes in the order of the file.
+    pub routes: Vec<RouteConfig>,
+}
+
+/// `[runtime]`.
+#[derive(Clone, Debug)]
+pub struct RuntimeConfig {
+    /// Worker threads; `None`: one per core that the process may use (`workers = "auto"`).
+    pub workers: Option<NonZeroUsize>,
+    /// Pin each worker to its core.
+    pub pin_cores: bool,
+    /// Which driver to start on.
+    pub driver: DriverChoice,
+    /// Submission queue entries of each ring, a power of two in 256..=32768.
+    pub ring_entries: u32,
+    /// After TERM: how long to go on accepting with readiness at 503.
+    pub drain_delay: Duration,
+    /// After `drain_delay`: how long requests in flight may take.
+    pub drain_timeout: Duration,
+}
+
+/// `runtime.driver`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DriverChoice {
+    /// io_uring, or epoll where the ring is refused.
+    Auto,
+    /// io_uring or no start.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+/// `[admin]`.
+#[derive(Clone, Debug)]
+pub struct AdminConfig {
+    /// Where `/metrics`, `/healthz`, `/readyz` are served.
+    pub listen: SocketAddr,
+}
+
+/// `[log.access]`.
+#[derive(Clone, Debug)]
+pub struct AccessLogConfig {
+    /// Where records go.
+    pub sink: LogSink,
+    /// How a record is written.
+    pub format: LogFormat,
+}
+
+/// Where access-log records go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogSink {
+    /// Nowhere: workers make no records.
+    Off,
+    /// Standard output.
+    Stdout,
+    /// A file, opened for append and opened again on USR1.
+    File(PathBuf),
+}
+
+/// How an access-log record is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line, fields named as OpenTelemetry names them.
+    Json,
+    /// The combined format of Apache and nginx.
+    Combined,
+    /// The common format of Apache and nginx.
+    Common,
+}
+
+/// `[client_ip]`.
+#[derive(Clone, Debug)]
+pub struct ClientIpConfig {
+    /// IPv6 addresses that share this many leading bits are one client; 1..=128.
+    pub ipv6_prefix: u8,
+}
+
+/// One of `[[listeners]]`.
+#[derive(Clone, Debug)]
+pub struct ListenerConfig {
+    /// Unique name.
+    pub name: String,
+    /// TCP address; port 0 asks the kernel for one.
+    pub address: SocketAddr,
+    /// A request head must be complete this long after its first byte (and a new connection must send one).
+    pub header_timeout: Duration,
+    /// A kept connection may be idle this long between requests.
+    pub idle_timeout: Duration,
+    /// A request body may pause this long.
+    pub body_timeout: Duration,
+    /// A response write may make no progress this long.
+    pub write_timeout: Duration,
+    /// Slowest request body, bytes per second, counted while the gateway waits for the client.
+    pub min_body_rate: u64,
+    /// Slowest response read by a client, bytes per second, counted while a write is blocked.
+    pub min_write_rate: u64,
+    /// Connections at once, over all workers.
+    pub max_connections: NonZeroU32,
+    /// Connections at once from one client address, over all workers; `None`: no such cap.
+    pub max_connections_per_client: Option<NonZeroU32>,
+    /// Which worker gets a new connection.
+    pub steer: Steer,
+    /// How paths are normalised and what is refused.
+    pub path_policy: PathPolicy,
+    /// What happens to header names with `_`.
+    pub underscore_headers: UnderscoreHeaders,
+    /// Longest request line in bytes (longer: 414).
+    pub request_line_max: u32,
+    /// Longest request head in bytes (longer: 431).
+    pub head_max: u32,
+    /// Most header fields in a request (more: 431).
+    pub fields_max: u16,
+    /// A client's FIN after a complete request ends the request (otherwise it still gets its answer).
+    pub abort_on_client_fin: bool,
+}
+
+/// `listeners.steer`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Steer {
+    /// The kernel's hash of the connection.
+    Hash,
+    /// By source address, to the worker that owns the client's shard of the limiter.
+    SourceIp,
+    /// By the core that received the SYN.
+    Cpu,
+}
+
+/// `listeners.path_policy`, rules 19 to 21 of robustness.md.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathPolicy {
+    /// Accepts what real applications send.
+    Standard,
+    /// Refuses whatever two parsers could read in two ways.
+    Strict,
+}
+
+/// `listeners.underscore_headers`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnderscoreHeaders {
+    /// Not forwarded.
+    Drop,
+    /// The request gets 400.
+    Reject,
+    /// Forwarded.
+    Allow,
+}
+
+/// One of `[upstreams.NAME]`.
+#[derive(Clone, Debug)]
+pub struct UpstreamConfig {
+    /// Unique name.
+    pub name: String,
+    /// Where it is; never empty.
+    pub endpoints: Vec<EndpointConfig>,
+    /// A connection must be established in this time.
+    pub connect_timeout: Duration,
+    /// The whole response head must be there this long after the request was sent.
+    pub first_byte_timeout: Duration,
+    /// A response body may pause this long.
+    pub idle_timeout: Duration,
+    /// An unused pooled connection is closed after this time.
+    pub keepalive_timeout: Duration,
+    /// Idle connections kept per endpoint and worker.
+    pub keepalive_max: u32,
+    /// Connections at once to each endpoint, over all workers.
+    pub max_connections: NonZeroU32,
+}
+
+/// One endpoint of an upstream.
+#[derive(Clone, Debug)]
+pub struct EndpointConfig {
+    /// Where it listens.
+    pub address: EndpointAddress,
+    /// Share of the requests relative to the others.
+    pub weight: NonZeroU32,
+}
+
+/// Where an endpoint listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndpointAddress {
+    /// An IP address and port.
+    Socket(SocketAddr),
+    /// A Unix stream socket.
+    Unix(PathBuf),
+    /// A name resolved on the control thread, and a port.
+    Host(String, u16),
+    /// The demo upstream built into the gateway (`address = "builtin:demo"`).
+    Demo,
+}
+
+/// One of `[limits.NAME]`.
+#[derive(Clone, Debug)]
+pub struct LimitConfig {
+    /// Unique name.
+    pub name: String,
+    /// What the limit counts by.
+    pub key: LimitKey,
+    /// Units per period.
+    pub rate: Rate,
+    /// Units that may come at once.
+    pub burst: NonZeroU64,
+    /// What a refusal does.
+    pub mode: LimitMode,
+    /// Memory of the table in bytes.
+    pub table_bytes: NonZeroU64,
+    /// Status of a refusal, 400..=599.
+    pub status: u16,
+}
+
+/// A rate: so many units in a period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Units in one period.
+    pub units: NonZeroU64,
+    /// The period: one second, minute, hour or day.
+    pub period: Duration,
+}
+
+/// What a limit counts by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LimitKey {
+    /// The client's address (IPv6 by `client_ip.ipv6_prefix`).
+    ClientIp,
+}
+
+/// What a refusal does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitMode {
+    /// Refuses the request.
+    Enforce,
+    /// Counts and logs, never refuses.
+    Shadow,
+    /// Nothing is decided.
+    Off,
+}
+
+/// One of `[[routes]]`.
+#[derive(Clone, Debug)]
+pub struct RouteConfig {
+    /// Unique name.
+    pub name: String,
+    /// Hosts it serves; empty: every host that no other route names.
+    pub hosts: Vec<HostPattern>,
+    /// Paths it serves.
+    pub path: PathPattern,
+    /// The path is compared without ASCII case.
+    pub ignore_case: bool,
+    /// What is done with a request.
+    pub action: Action,
+    /// Indices into `Config::limits`, in the order of the file.
+    pub limits: Vec<usize>,
+    /// Longest request body; `None`: unlimited.
+    pub max_body: Option<u64>,
+    /// The whole exchange must end in this time; `None`: no such limit.
+    pub timeout: Option<Duration>,
+    /// Protocols to which a request may be upgraded, lower case (`websocket`).
+    pub upgrade: Vec<String>,
+}
+
+/// A host of a route, lower case, without port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// This name.
+    Exact(String),
+    /// `*.NAME`: any name one or more labels below it. Holds `.NAME` with the leading dot.
+    Suffix(String),
+}
+
+/// A path of a route, normalised.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PathPattern {
+    /// This path.
+    Exact(String),
+    /// This path and all below it, by whole segments: `/v1` holds `/v1` and `/v1/x`, not `/v10`.
+    Prefix(String),
+}
+
+/// What a route does with a request.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Forward it to the upstream with this index.
+    Upstream(usize),
+    /// Answer it.
+    Respond(FixedResponse),
+}
+
+/// An answer written in the config.
+#[derive(Clone, Debug)]
+pub struct FixedResponse {
+    /// 200..=599.
+    pub status: u16,
+    /// Header fields in the order of the file, names and values valid; never framing or hop-by-hop fields.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: String,
+}
