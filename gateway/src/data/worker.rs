@@ -18,7 +18,7 @@ use runtime::{Deadlines, Executor, Expiry, Options, Report, Socket, TICK};
 
 use super::clock::Clock;
 use super::log::RequestLog;
-use super::plan::{ListenerPlan, Plan};
+use super::plan::Plan;
 use super::upstream::Pool;
 use super::{Why, connection};
 use crate::telemetry::MetricsWriter;
@@ -248,7 +248,7 @@ async fn accept(
 /// Starts the task of a connection, unless the listener has as many as it may.
 fn admit(worker: &Rc<Worker>, listener: usize, socket: Rc<Socket>, peer: SocketAddr) {
     let served = worker.served();
-    let Some(place) = ListenerPlan::admit(&served.plan.listeners[listener], peer) else {
+    let Some(place) = served.plan.listeners[listener].admit() else {
         worker.metrics.connection_refused(listener);
         return;
     };
