@@ -14,7 +14,10 @@ pub(super) const fn is_unreserved(byte: u8) -> bool {
 
 /// `sub-delims` of RFC 3986 section 2.2.
 pub(super) const fn is_sub_delim(byte: u8) -> bool {
-    matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=')
+    matches!(
+        byte,
+        b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
+    )
 }
 
 /// A non-empty run of `tchar`.
@@ -77,12 +80,15 @@ pub(super) fn next_control(bytes: &[u8], from: usize) -> Option<(usize, u8)> {
         let marks = (below_space | delete) & HIGH;
         if marks != 0 {
             let offset = (marks.trailing_zeros() >> 3) as usize;
-            return word.get(offset).map(|&byte| (at.wrapping_add(offset), byte));
+            return word
+                .get(offset)
+                .map(|&byte| (at.wrapping_add(offset), byte));
         }
         at = at.wrapping_add(8);
     }
     let offset = tail.iter().position(|byte| byte.is_ascii_control())?;
-    tail.get(offset).map(|&byte| (at.wrapping_add(offset), byte))
+    tail.get(offset)
+        .map(|&byte| (at.wrapping_add(offset), byte))
 }
 
 #[cfg(test)]
@@ -103,9 +109,14 @@ mod tests {
                     }
                     for from in [0, at.saturating_sub(1), at + 1] {
                         let plain = text.iter().enumerate().skip(from);
-                        let plain =
-                            plain.map(|(i, &b)| (i, b)).find(|(_, b)| *b < 0x20 || *b == 0x7f);
-                        assert_eq!(next_control(&text, from), plain, "{length} {at} {byte} {from}");
+                        let plain = plain
+                            .map(|(i, &b)| (i, b))
+                            .find(|(_, b)| *b < 0x20 || *b == 0x7f);
+                        assert_eq!(
+                            next_control(&text, from),
+                            plain,
+                            "{length} {at} {byte} {from}"
+                        );
                     }
                 }
             }

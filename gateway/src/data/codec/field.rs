@@ -22,7 +22,10 @@ impl Span {
     pub(super) fn new(start: usize, end: usize) -> Self {
         debug_assert!(start <= end, "a span runs forward");
         let narrow = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
-        Self { start: narrow(start), end: narrow(end) }
+        Self {
+            start: narrow(start),
+            end: narrow(end),
+        }
     }
 
     /// The octets; empty where the span is not within `head`.
@@ -160,7 +163,10 @@ impl Fields {
 
     /// The value of the field at `index`, if that is of `kind`.
     pub(super) fn value_at(&self, index: usize, kind: FieldKind) -> Option<Span> {
-        self.list.get(index).filter(|field| field.kind == kind).map(|field| field.value)
+        self.list
+            .get(index)
+            .filter(|field| field.kind == kind)
+            .map(|field| field.value)
     }
 
     /// Marks the fields called `name` as named by `Connection`.
@@ -179,12 +185,22 @@ pub(super) fn classify(name: &[u8]) -> FieldKind {
         2 => &[(b"te", FieldKind::Te)],
         4 => &[(b"host", FieldKind::Host)],
         6 => &[(b"expect", FieldKind::Expect)],
-        7 => &[(b"upgrade", FieldKind::Upgrade), (b"trailer", FieldKind::Trailer)],
-        9 => {
-            &[(b"forwarded", FieldKind::ClientIdentity), (b"x-real-ip", FieldKind::ClientIdentity)]
-        }
-        10 => &[(b"connection", FieldKind::Connection), (b"keep-alive", FieldKind::HopByHop)],
-        12 => &[(b"x-request-id", FieldKind::XRequestId), (b"max-forwards", FieldKind::MaxForwards)],
+        7 => &[
+            (b"upgrade", FieldKind::Upgrade),
+            (b"trailer", FieldKind::Trailer),
+        ],
+        9 => &[
+            (b"forwarded", FieldKind::ClientIdentity),
+            (b"x-real-ip", FieldKind::ClientIdentity),
+        ],
+        10 => &[
+            (b"connection", FieldKind::Connection),
+            (b"keep-alive", FieldKind::HopByHop),
+        ],
+        12 => &[
+            (b"x-request-id", FieldKind::XRequestId),
+            (b"max-forwards", FieldKind::MaxForwards),
+        ],
         14 => &[
             (b"content-length", FieldKind::ContentLength),
             (b"http2-settings", FieldKind::HopByHop),
@@ -207,5 +223,9 @@ pub(super) fn classify(name: &[u8]) -> FieldKind {
             return *kind;
         }
     }
-    if name.contains(&b'_') { FieldKind::Underscore } else { FieldKind::Other }
+    if name.contains(&b'_') {
+        FieldKind::Underscore
+    } else {
+        FieldKind::Other
+    }
 }

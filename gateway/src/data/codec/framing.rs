@@ -66,7 +66,9 @@ fn parse_length(value: &[u8]) -> Result<u64, FramingError> {
     }
     let mut length = 0_u64;
     for digit in value {
-        let digit = digit.is_ascii_digit().then(|| u64::from(digit.wrapping_sub(b'0')));
+        let digit = digit
+            .is_ascii_digit()
+            .then(|| u64::from(digit.wrapping_sub(b'0')));
         length = digit
             .and_then(|digit| length.checked_mul(10)?.checked_add(digit))
             .filter(|&length| length <= i64::MAX.cast_unsigned())
@@ -87,5 +89,9 @@ fn check_coding(value: &[u8]) -> Result<(), FramingError> {
         }
         unknown |= !coding.eq_ignore_ascii_case(b"chunked");
     }
-    Err(if unknown { FramingError::CodingUnknown } else { FramingError::Encoding })
+    Err(if unknown {
+        FramingError::CodingUnknown
+    } else {
+        FramingError::Encoding
+    })
 }

@@ -62,7 +62,9 @@ fn is_reg_name(host: &[u8]) -> bool {
     while let Some((&byte, tail)) = rest.split_first() {
         rest = tail;
         if byte == b'%' {
-            let [high, low, after @ ..] = tail else { return false };
+            let [high, low, after @ ..] = tail else {
+                return false;
+            };
             let octet = hex_value(*high).zip(hex_value(*low));
             // An escaped control, blank or delimiter would be a second host to whoever decodes it.
             let decoded = octet.map(|(high, low)| (high << 4) | low);
@@ -90,8 +92,17 @@ mod tests {
     #[test]
     fn accepts_names_addresses_and_ports() {
         for good in [
-            "a", "a.test", "A.Test:80", "127.0.0.1:65535", "[::1]", "[2001:db8::7]:443", "0.0.0.0=5000",
-            "x_y.test", "caf%C3%A9.test", "a.test:0", "a.test:00080",
+            "a",
+            "a.test",
+            "A.Test:80",
+            "127.0.0.1:65535",
+            "[::1]",
+            "[2001:db8::7]:443",
+            "0.0.0.0=5000",
+            "x_y.test",
+            "caf%C3%A9.test",
+            "a.test:0",
+            "a.test:00080",
         ] {
             assert!(is_host(good.as_bytes()), "{good}");
         }
@@ -100,9 +111,41 @@ mod tests {
     #[test]
     fn refuses_whatever_could_be_read_as_another_host() {
         for bad in [
-            "", ":80", "a b", "a,b", "a/b", "a?b", "a#b", "u@a", "a\\b", "a:", "a:x", "a:80x", "a:80:81",
-            "a:65536", "a:123456", "a:-1", "a:+1", "[::1", "::1", "[::1]x", "[::1]:", "[::g]", "[fe80::1%25eth0]",
-            "[]", "a]", "[a", "<script>", "a%", "a%2", "a%zz", "a%00", "a%2f", "a%40b", "a\"b", "a\u{e9}",
+            "",
+            ":80",
+            "a b",
+            "a,b",
+            "a/b",
+            "a?b",
+            "a#b",
+            "u@a",
+            "a\\b",
+            "a:",
+            "a:x",
+            "a:80x",
+            "a:80:81",
+            "a:65536",
+            "a:123456",
+            "a:-1",
+            "a:+1",
+            "[::1",
+            "::1",
+            "[::1]x",
+            "[::1]:",
+            "[::g]",
+            "[fe80::1%25eth0]",
+            "[]",
+            "a]",
+            "[a",
+            "<script>",
+            "a%",
+            "a%2",
+            "a%zz",
+            "a%00",
+            "a%2f",
+            "a%40b",
+            "a\"b",
+            "a\u{e9}",
         ] {
             assert!(!is_host(bad.as_bytes()), "{bad}");
         }
@@ -113,8 +156,14 @@ mod tests {
     #[test]
     fn splits_at_the_colon_outside_brackets() {
         assert_eq!((host_of(b"a:80"), port_of(b"a:80")), (&b"a"[..], Some(80)));
-        assert_eq!((host_of(b"[::1]"), port_of(b"[::1]")), (&b"[::1]"[..], None));
-        assert_eq!((host_of(b"[::1]:8"), port_of(b"[::1]:8")), (&b"[::1]"[..], Some(8)));
+        assert_eq!(
+            (host_of(b"[::1]"), port_of(b"[::1]")),
+            (&b"[::1]"[..], None)
+        );
+        assert_eq!(
+            (host_of(b"[::1]:8"), port_of(b"[::1]:8")),
+            (&b"[::1]"[..], Some(8))
+        );
     }
 
     #[test]

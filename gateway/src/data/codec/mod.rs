@@ -33,8 +33,6 @@ pub use request::{Method, RequestHead, RequestRules, Version, is_idempotent, par
 pub use response::{INTERIM_HEAD_MAX, INTERIMS_MAX, RequestContext, ResponseHead, parse_response};
 pub use scan::{HeadLimits, HeadScanner};
 pub use target::{Scheme, TargetForm};
-pub use write::{
-    CHUNK_END, ChunkHead, LAST_CHUNK, put_decimal, put_status_line, token_in_list,
-};
+pub use write::{CHUNK_END, ChunkHead, LAST_CHUNK, put_decimal, put_status_line, token_in_list};
 pub use write_request::{ForwardRequest, write_request_head};
-pub use write_response::{ForwardResponse, ResponseBody, write_response_head};
+pub use write_response::{ForwardResponse, write_response_head};

@@ -117,7 +117,11 @@ pub fn parse_request(
         return Err(RequestError::Incomplete);
     };
     fields.fill(head, request.headers);
-    let version = if version == 0 { Version::Http10 } else { Version::Http11 };
+    let version = if version == 0 {
+        Version::Http10
+    } else {
+        Version::Http11
+    };
     let method_span = Span::locate(head, method.as_bytes());
     let method = parse_method(method.as_bytes())?;
     let target = target::parse(head, path.as_bytes(), method == Method::Options)?;
@@ -235,7 +239,9 @@ fn read_connection(head: &[u8], fields: &mut Fields) -> Result<Connection, Reque
     let mut connection = Connection::default();
     let mut options = 0_usize;
     for index in 0..fields.len() {
-        let Some(value) = fields.value_at(index, FieldKind::Connection) else { continue };
+        let Some(value) = fields.value_at(index, FieldKind::Connection) else {
+            continue;
+        };
         for option in list(value.of(head)) {
             // RFC 9110 section 5.6.1.2: a recipient must accept a reasonable number of empty elements.
             options = options.saturating_add(1);
@@ -277,8 +283,12 @@ pub(super) fn is_protected(name: &[u8]) -> bool {
         b"x-request-id",
     ];
     const PREFIX: &[u8] = b"x-forwarded-";
-    PROTECTED.iter().any(|protected| name.eq_ignore_ascii_case(protected))
-        || name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+    PROTECTED
+        .iter()
+        .any(|protected| name.eq_ignore_ascii_case(protected))
+        || name
+            .get(..PREFIX.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
 }
 
 /// The remaining fields that mean something to a gateway.
@@ -318,7 +328,8 @@ fn read_rest(
                 rest.request_id = Some(field.value).filter(|_| request_ids == 1);
             }
             FieldKind::Te => {
-                rest.te_trailers |= list(value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
+                rest.te_trailers |=
+                    list(value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
             }
             FieldKind::MaxForwards if method == Method::Options => {
                 rest.max_forwards = Some(parse_max_forwards(field, head)?);

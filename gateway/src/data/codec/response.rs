@@ -90,7 +90,11 @@ pub fn parse_response(
     if status < 200 && head.len() > INTERIM_HEAD_MAX {
         return Err(ResponseError::InterimTooLarge);
     }
-    let version = if version == 0 { Version::Http10 } else { Version::Http11 };
+    let version = if version == 0 {
+        Version::Http10
+    } else {
+        Version::Http11
+    };
     let declared = check_framing(head, fields, version)?;
     let stays = read_connection(head, fields)? && version == Version::Http11;
     if status == 101 && !is_expected_upgrade(head, fields, request.upgrade) {
@@ -143,9 +147,9 @@ fn check_framing(
         Err(FramingError::Length) => Err(ResponseError::ContentLength),
         Err(FramingError::LengthRepeated) => Err(ResponseError::ContentLengthRepeated),
         Err(FramingError::Both) => Err(ResponseError::LengthAndEncoding),
-        Err(FramingError::Encoding | FramingError::EncodingRepeated | FramingError::CodingUnknown) => {
-            Err(ResponseError::TransferEncoding)
-        }
+        Err(
+            FramingError::Encoding | FramingError::EncodingRepeated | FramingError::CodingUnknown,
+        ) => Err(ResponseError::TransferEncoding),
     }
 }
 
@@ -155,7 +159,9 @@ fn read_connection(head: &[u8], fields: &mut Fields) -> Result<bool, ResponseErr
     let mut stays = true;
     let mut options = 0_usize;
     for index in 0..fields.len() {
-        let Some(value) = fields.value_at(index, FieldKind::Connection) else { continue };
+        let Some(value) = fields.value_at(index, FieldKind::Connection) else {
+            continue;
+        };
         for option in list(value.of(head)).filter(|option| !option.is_empty()) {
             options = options.saturating_add(1);
             if options > CONNECTION_OPTIONS_MAX || !is_token_text(option) {
@@ -173,7 +179,9 @@ fn read_connection(head: &[u8], fields: &mut Fields) -> Result<bool, ResponseErr
 
 /// A 101 must name, in its one Upgrade field, the protocol that was asked for.
 fn is_expected_upgrade(head: &[u8], fields: &Fields, asked: Option<&[u8]>) -> bool {
-    let mut upgrades = fields.iter().filter(|field| field.kind == FieldKind::Upgrade);
+    let mut upgrades = fields
+        .iter()
+        .filter(|field| field.kind == FieldKind::Upgrade);
     match (upgrades.next(), upgrades.next(), asked) {
         (Some(only), None, Some(asked)) => only.value.of(head).eq_ignore_ascii_case(asked),
         _ => false,
@@ -183,7 +191,10 @@ fn is_expected_upgrade(head: &[u8], fields: &Fields, asked: Option<&[u8]>) -> bo
 /// `HTTP/1.1 200 reason`: whatever follows the second space. Not httparse's, which hides a reason outside ASCII.
 fn reason_span(head: &[u8]) -> Span {
     const BEFORE: usize = b"HTTP/1.1 200 ".len();
-    let end = head.iter().position(|&byte| byte == b'\r').unwrap_or(head.len());
+    let end = head
+        .iter()
+        .position(|&byte| byte == b'\r')
+        .unwrap_or(head.len());
     Span::new(BEFORE.min(end), end)
 }
 

@@ -59,7 +59,14 @@ impl HeadScanner {
     }
 
     const fn new(blank_lines_max: u8) -> Self {
-        Self { blank_lines_max, blank_lines: 0, start: 0, line_start: 0, position: 0, lines: 0 }
+        Self {
+            blank_lines_max,
+            blank_lines: 0,
+            start: 0,
+            line_start: 0,
+            position: 0,
+            lines: 0,
+        }
     }
 
     /// Looks at what is new in `buffer` and returns where the head is once it is complete.

@@ -72,9 +72,14 @@ pub(super) fn parse(head: &[u8], target: &[u8], is_options: bool) -> Result<Targ
 }
 
 fn parse_absolute(head: &[u8], target: &[u8], is_options: bool) -> Result<Target, RequestError> {
-    let colon = target.iter().position(|&byte| byte == b':').ok_or(RequestError::Target)?;
+    let colon = target
+        .iter()
+        .position(|&byte| byte == b':')
+        .ok_or(RequestError::Target)?;
     let (scheme, rest) = target.split_at_checked(colon).ok_or(RequestError::Target)?;
-    let Some(rest) = rest.strip_prefix(b"://") else { return Err(RequestError::Target) };
+    let Some(rest) = rest.strip_prefix(b"://") else {
+        return Err(RequestError::Target);
+    };
     let scheme = if scheme.eq_ignore_ascii_case(b"http") {
         Scheme::Http
     } else if scheme.eq_ignore_ascii_case(b"https") {
@@ -82,13 +87,20 @@ fn parse_absolute(head: &[u8], target: &[u8], is_options: bool) -> Result<Target
     } else {
         return Err(RequestError::Scheme);
     };
-    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
+    let end = rest
+        .iter()
+        .position(|byte| matches!(byte, b'/' | b'?'))
+        .unwrap_or(rest.len());
     let (authority, rest) = rest.split_at_checked(end).ok_or(RequestError::Target)?;
     if !is_host(authority) {
         return Err(RequestError::TargetAuthority);
     }
     // RFC 9112 section 3.2.4: OPTIONS on an absolute form without path and query means `*` at the last hop.
-    let form = if rest.is_empty() && is_options { TargetForm::Asterisk } else { TargetForm::Absolute };
+    let form = if rest.is_empty() && is_options {
+        TargetForm::Asterisk
+    } else {
+        TargetForm::Absolute
+    };
     Ok(Target {
         scheme: Some(scheme),
         authority: Some(Span::locate(head, authority)),
@@ -98,8 +110,15 @@ fn parse_absolute(head: &[u8], target: &[u8], is_options: bool) -> Result<Target
 
 fn with_path(head: &[u8], path_and_query: &[u8], form: TargetForm) -> Target {
     let mark = path_and_query.iter().position(|&byte| byte == b'?');
-    let (path, query) =
-        path_and_query.split_at_checked(mark.unwrap_or(path_and_query.len())).unwrap_or_default();
+    let (path, query) = path_and_query
+        .split_at_checked(mark.unwrap_or(path_and_query.len()))
+        .unwrap_or_default();
     let query = query.get(1..).map(|query| Span::locate(head, query));
-    Target { form, scheme: None, authority: None, path: Span::locate(head, path), query }
+    Target {
+        form,
+        scheme: None,
+        authority: None,
+        path: Span::locate(head, path),
+        query,
+    }
 }
