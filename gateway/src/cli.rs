@@ -45,28 +45,36 @@ enum Command {
     Run(RunArgs),
     /// Say what is wrong with a configuration: `ok`, or one problem a line and exit code 78.
     #[command(alias = "validate", after_help = EXAMPLES)]
-    Check(CheckArgs),
+    Check(RawCheckArgs),
 }
 
 /// What `run` is told.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct RunArgs {
-    /// The configuration; the built-in one where absent.
-    #[arg(short, long, value_name = "FILE", env = "RINGGATE_CONFIG")]
+    /// The configuration; where absent that of RINGGATE_CONFIG, else the built-in one.
+    #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Worker threads, in place of `runtime.workers`.
     #[arg(long, value_name = "N")]
     pub workers: Option<NonZeroUsize>,
 }
 
-/// What `check` is told.
-#[derive(Args, Clone, Debug, PartialEq, Eq)]
-pub struct CheckArgs {
-    /// The configuration.
-    #[arg(short, long, value_name = "FILE", env = "RINGGATE_CONFIG")]
-    pub config: PathBuf,
+#[derive(Args, Debug)]
+struct RawCheckArgs {
+    /// The configuration; where absent that of RINGGATE_CONFIG.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// How to report.
     #[arg(long, value_enum, default_value_t = CheckFormat::Text)]
+    format: CheckFormat,
+}
+
+/// What `check` is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckArgs {
+    /// The configuration.
+    pub config: PathBuf,
+    /// How to report.
     pub format: CheckFormat,
 }
 
@@ -89,32 +97,39 @@ pub enum Invocation {
 }
 
 impl Invocation {
-    /// Reads the command line, the program's name first, and `RINGGATE_CONFIG`.
+    /// Reads the command line, the program's name first. `config_env` is the value of `RINGGATE_CONFIG`, which stands
+    /// in for `-c`; an empty one counts as absent.
     ///
     /// # Errors
     ///
     /// Wrong usage, and also `--help` and `--version`: `clap::Error::exit` prints it and ends with the right code.
-    pub fn parse<I, T>(arguments: I) -> Result<Self, clap::Error>
+    pub fn parse<I, T>(arguments: I, config_env: Option<OsString>) -> Result<Self, clap::Error>
     where
         I: IntoIterator<Item = T>,
         T: Into<OsString> + Clone,
     {
         let cli = Cli::try_parse_from(arguments)?;
-        match (cli.command, cli.test) {
-            (Some(Command::Check(check)), _) => Ok(Self::Check(check)),
-            (Some(Command::Run(run)), _) => Ok(Self::Run(run)),
-            (None, false) => Ok(Self::Run(cli.run)),
-            (None, true) => {
-                let missing = "-t needs the configuration to check: ringgate -t -c FILE";
-                let config = cli.run.config.ok_or_else(|| {
-                    Cli::command().error(ErrorKind::MissingRequiredArgument, missing)
-                })?;
-                Ok(Self::Check(CheckArgs {
-                    config,
-                    format: CheckFormat::Text,
-                }))
-            }
-        }
+        let from_env = config_env
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from);
+        let (format, config) = match (cli.command, cli.test) {
+            (Some(Command::Check(check)), _) => (check.format, check.config),
+            (None, true) => (CheckFormat::Text, cli.run.config),
+            (Some(Command::Run(run)), _) => return Ok(Self::run(run, from_env)),
+            (None, false) => return Ok(Self::run(cli.run, from_env)),
+        };
+        let config = config.or(from_env).ok_or_else(|| {
+            let missing = "which configuration to check? Write `-c FILE` or set RINGGATE_CONFIG";
+            Cli::command().error(ErrorKind::MissingRequiredArgument, missing)
+        })?;
+        Ok(Self::Check(CheckArgs { config, format }))
+    }
+
+    fn run(run: RunArgs, from_env: Option<PathBuf>) -> Self {
+        Self::Run(RunArgs {
+            config: run.config.or(from_env),
+            ..run
+        })
     }
 }
 
@@ -165,7 +180,29 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<Invocation, clap::Error> {
-        Invocation::parse(line.split_whitespace())
+        Invocation::parse(line.split_whitespace(), None)
+    }
+
+    #[test]
+    fn the_environment_names_a_configuration_where_the_line_does_not() {
+        let config = |line: &str, env: &str| match Invocation::parse(
+            line.split_whitespace(),
+            Some(env.into()),
+        )
+        .unwrap()
+        {
+            Invocation::Run(run) => run.config,
+            Invocation::Check(check) => Some(check.config),
+        };
+        for line in ["ringgate", "ringgate run", "ringgate check", "ringgate -t"] {
+            assert_eq!(config(line, "e.toml"), Some("e.toml".into()), "{line}");
+            assert_eq!(
+                config(&format!("{line} -c a.toml"), "e.toml"),
+                Some("a.toml".into()),
+                "{line}"
+            );
+        }
+        assert_eq!(config("ringgate", ""), None);
     }
 
     #[test]
