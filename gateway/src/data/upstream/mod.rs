@@ -1,0 +1,59 @@
+//! Upstreams: which endpoint gets a request, and a lease of a connection to it.
+//!
+//! A lease is an exclusive HTTP/1.1 connection today. Callers see a [`Lease`] and what it reads and writes, so that
+//! a stream of a shared connection can take its place.
+
+mod endpoint;
+mod pool;
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use runtime::{Deadline, Reader, Socket};
+
+pub use endpoint::{AddressCell, Endpoint, Target, Upstream};
+pub use pool::Pool;
+
+use super::Why;
+use endpoint::Permit;
+
+/// A leased connection to an endpoint. Dropping it closes the connection; [`Pool::give_back`] keeps it.
+#[derive(Debug)]
+pub struct Lease {
+    /// The reading side; its buffer is empty when the lease begins.
+    pub reader: Reader,
+    /// The connection's deadline.
+    pub deadline: Deadline<Why>,
+    /// Index of the endpoint in its upstream.
+    pub endpoint: usize,
+    /// The connection was used before, so the endpoint may have closed it meanwhile.
+    pub reused: bool,
+    /// How long connecting took; zero for a reused one.
+    pub connect_time: Duration,
+    /// Gives the place among the endpoint's connections back.
+    _permit: Permit,
+}
+
+impl Lease {
+    /// The connection's socket.
+    #[must_use]
+    pub fn socket(&self) -> &Rc<Socket> {
+        self.reader.socket()
+    }
+}
+
+/// Why there is no connection. Nothing of the request was sent.
+#[derive(Debug)]
+pub enum LeaseError {
+    /// The endpoint refused, is unreachable or reset the handshake.
+    Refused(io::Error),
+    /// The handshake took longer than `connect_timeout`.
+    ConnectTimeout,
+    /// Every endpoint has `max_connections`.
+    Full,
+    /// The endpoint's name has not been resolved yet, or has no address.
+    NoAddress,
+    /// The gateway has no descriptor or memory left for a connection.
+    Exhausted(io::Error),
+}
