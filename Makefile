@@ -1,2 +1,0 @@
-run:
-	cargo run --release
