@@ -102,13 +102,17 @@ fn connections(page: &mut Page, workers: &[Arc<WorkerMetrics>], labels: &Labels)
         });
         page.sample(&names::CONNECTIONS_ACCEPTED, &[label], total);
     }
-    page.family(&names::ACCEPT_ERRORS);
+    page.family(&names::CONNECTIONS_REFUSED);
     for (listener, label) in labels.listeners.iter().enumerate() {
         let total = sum_at(workers, |worker| {
-            Some(&worker.listeners.get(listener)?.accept_errors)
+            Some(&worker.listeners.get(listener)?.refused)
         });
-        page.sample(&names::ACCEPT_ERRORS, &[label], total);
+        page.sample(&names::CONNECTIONS_REFUSED, &[label], total);
     }
+    page.single(
+        &names::ACCEPT_ERRORS,
+        sum(workers, |worker| &worker.accept_errors),
+    );
     page.single(
         &names::CONNECTION_PANICS,
         sum(workers, |worker| &worker.panics),
