@@ -1,6 +1,6 @@
 //! `[[routes]]`: which requests are forwarded, answered and limited.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use super::address::{parse_host, parse_name, parse_path};
@@ -167,9 +167,9 @@ static UPGRADE: List<Text<String>> = List {
 /// The names that routes refer to.
 pub(super) struct Names<'a> {
     /// Upstreams with their indices.
-    pub upstreams: HashMap<&'a str, usize>,
+    pub upstreams: BTreeMap<&'a str, usize>,
     /// Limits with their indices.
-    pub limits: HashMap<&'a str, usize>,
+    pub limits: BTreeMap<&'a str, usize>,
 }
 
 /// Where a route answers: host, path (in lower case where case is ignored), and whether case is ignored.
@@ -263,18 +263,17 @@ fn read_hosts(section: &Section<'_>) -> Vec<Located<HostPattern>> {
             "an empty array; for every host leave the key out",
         );
     }
-    let mut seen = HashSet::new();
-    for host in &hosts {
-        if !seen.insert(&host.value) {
-            let shown = host.clone().map(|host| show_host(&host)).shown();
-            section.problem_at(host.at, HOSTS.name, format!("{shown} is there twice"));
+    let mut seen: HashSet<HostPattern> = HashSet::new();
+    let mut chosen = Vec::new();
+    for host in host.into_iter().chain(hosts) {
+        if seen.insert(host.value.clone()) {
+            chosen.push(host);
+        } else {
+            let (at, shown) = (host.at, host.map(|host| show_host(&host)).shown());
+            section.problem_at(at, HOSTS.name, format!("{shown} is there twice"));
         }
     }
-    if host.is_some() {
-        host.into_iter().collect()
-    } else {
-        hosts
-    }
+    chosen
 }
 
 /// The path with the place to report about it; `None`: a problem was noted.
@@ -308,7 +307,7 @@ fn read_path(section: &Section<'_>) -> Option<Located<PathPattern>> {
     }
 }
 
-fn read_action(section: &Section<'_>, upstreams: &HashMap<&str, usize>) -> Action {
+fn read_action(section: &Section<'_>, upstreams: &BTreeMap<&str, usize>) -> Action {
     let placeholder = Action::Upstream(0);
     match (section.has(UPSTREAM.name), section.has(RESPOND.name)) {
         (true, true) => {
@@ -335,7 +334,7 @@ fn read_action(section: &Section<'_>, upstreams: &HashMap<&str, usize>) -> Actio
     }
 }
 
-fn read_limits(section: &Section<'_>, limits: &HashMap<&str, usize>) -> Vec<usize> {
+fn read_limits(section: &Section<'_>, limits: &BTreeMap<&str, usize>) -> Vec<usize> {
     let mut indices: Vec<usize> = Vec::new();
     for name in section.list(&LIMITS) {
         let Some(index) = resolve(section, LIMITS.name, "limit", &name, limits) else {
@@ -360,7 +359,7 @@ fn resolve(
     key: &str,
     what: &str,
     name: &Located<String>,
-    known: &HashMap<&str, usize>,
+    known: &BTreeMap<&str, usize>,
 ) -> Option<usize> {
     let index = known.get(name.value.as_str()).copied();
     if index.is_none() {

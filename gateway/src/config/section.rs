@@ -289,7 +289,7 @@ impl<'a> Section<'a> {
     }
 
     /// The table under a key; an absent one reads as all defaults.
-    pub(super) fn table(&self, key: &Nested, keys: &Keys) -> Section<'a> {
+    pub(super) fn table(&self, key: &Nested, keys: &Keys) -> Self {
         let path = self.key(key.name);
         let value = self.lookup(key.name);
         if let Some((value, table)) =
@@ -309,7 +309,7 @@ impl<'a> Section<'a> {
     }
 
     /// The tables of the array under a key, in order.
-    pub(super) fn tables(&self, key: &Nested, keys: &Keys) -> Vec<Section<'a>> {
+    pub(super) fn tables(&self, key: &Nested, keys: &Keys) -> Vec<Self> {
         let Some(value) = self.lookup(key.name) else {
             return Vec::new();
         };
@@ -329,11 +329,7 @@ impl<'a> Section<'a> {
     }
 
     /// The tables under the names in a table (`[upstreams.NAME]`), in the order of the file.
-    pub(super) fn named_tables(
-        &self,
-        key: &Nested,
-        keys: &Keys,
-    ) -> Vec<(Located<String>, Section<'a>)> {
+    pub(super) fn named_tables(&self, key: &Nested, keys: &Keys) -> Vec<(Located<String>, Self)> {
         let Some(value) = self.lookup(key.name) else {
             return Vec::new();
         };
