@@ -42,7 +42,7 @@ static ALLOCATOR: Counting = Counting;
 
 fn one_request(metrics: &MetricsWriter, log: &LogWriter, path: &[u8]) {
     metrics.connection_opened(0);
-    let _active = metrics.active_request();
+    metrics.request_began();
     metrics.received(100);
     metrics.limit_decided(0, LimitOutcome::Allowed);
     metrics.upstream_connection_opened(0);
@@ -55,6 +55,7 @@ fn one_request(metrics: &MetricsWriter, log: &LogWriter, path: &[u8]) {
     metrics.timed_out(Timeout::Body);
     metrics.rejected("bare_lf");
     metrics.request_finished(Some(0), Method::Get, 200, Duration::from_millis(1));
+    metrics.request_ended();
     metrics.connection_closed(0);
     let record = AccessRecord {
         path,

@@ -61,7 +61,6 @@ pub struct WorkerMetrics {
     pub(super) received_bytes: Counter,
     pub(super) sent_bytes: Counter,
     pub(super) panics: Counter,
-    pub(super) accept_errors: Counter,
     pub(super) log_dropped: Counter,
     pub(super) series_overflow: Counter,
     pub(super) timeouts: [Counter; Timeout::ALL.len()],
@@ -83,7 +82,6 @@ impl WorkerMetrics {
             received_bytes: Counter::default(),
             sent_bytes: Counter::default(),
             panics: Counter::default(),
-            accept_errors: Counter::default(),
             log_dropped: Counter::default(),
             series_overflow: Counter::default(),
             timeouts: Default::default(),
@@ -160,21 +158,16 @@ impl MetricsWriter {
         }
     }
 
-    /// A connection was closed at once because its listener had as many as it may.
-    pub fn connection_refused(&self, listener: usize) {
+    /// An accept failed for want of something of the host's, such as descriptors.
+    pub fn accept_failed(&self, listener: usize) {
         if let Some(listener) = at(&self.shared.listeners, listener) {
-            listener.refused.add(1);
+            listener.accept_errors.add(1);
         }
     }
 
     /// A connection ended by a panic.
-    pub fn connection_panic(&self) {
+    pub fn connection_panicked(&self) {
         self.shared.panics.add(1);
-    }
-
-    /// An accept failed for want of something of the host's, such as descriptors.
-    pub fn accept_error(&self) {
-        self.shared.accept_errors.add(1);
     }
 
     /// Bytes came from a client.
@@ -187,10 +180,14 @@ impl MetricsWriter {
         self.shared.sent_bytes.add(bytes);
     }
 
-    /// A request is being served for as long as the answer lives, also through a panic of its task.
-    pub fn active_request(&self) -> ActiveRequest<'_> {
+    /// A request began; [`Self::request_ended`] must follow, also when its task panics.
+    pub fn request_began(&self) {
         self.shared.active_requests.add(1);
-        ActiveRequest(&self.shared.active_requests)
+    }
+
+    /// A request is over.
+    pub fn request_ended(&self) {
+        self.shared.active_requests.sub(1);
     }
 
     /// A request got its answer after `duration`. `route`: its index, `None` if no route took it; `status`: 0 if the
@@ -317,17 +314,6 @@ impl fmt::Debug for MetricsWriter {
     }
 }
 
-/// A request that is counted as being served.
-#[derive(Debug)]
-#[must_use = "the request is over when this is dropped"]
-pub struct ActiveRequest<'a>(&'a Counter);
-
-impl Drop for ActiveRequest<'_> {
-    fn drop(&mut self) {
-        self.0.sub(1);
-    }
-}
-
 /// What the control plane counts; every thread may.
 #[derive(Debug, Default)]
 pub struct ProcessMetrics {
@@ -399,7 +385,7 @@ pub(super) struct Driver {
 pub(super) struct ListenerCounters {
     pub(super) open: Counter,
     pub(super) accepted: Counter,
-    pub(super) refused: Counter,
+    pub(super) accept_errors: Counter,
 }
 
 #[derive(Default)]
@@ -594,7 +580,7 @@ mod tests {
     fn a_second_writer_goes_on_counting_and_starts_its_gauges_anew() {
         let metrics = WorkerMetrics::new(0, SHAPE);
         let first = metrics.writer();
-        std::mem::forget(first.active_request());
+        first.request_began();
         first.connection_opened(0);
         first.upstream_connection_opened(0);
         first.request_finished(Some(1), Method::Get, 200, Duration::ZERO);

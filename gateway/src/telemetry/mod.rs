@@ -13,7 +13,7 @@ pub mod ring;
 pub use kinds::{
     End, LimitOutcome, Method, Scheme, Timeout, UpstreamConnectionState, UpstreamError, Version,
 };
-pub use metrics::{ActiveRequest, MetricsShape, MetricsWriter, ProcessMetrics, WorkerMetrics};
+pub use metrics::{MetricsShape, MetricsWriter, ProcessMetrics, WorkerMetrics};
 pub use record::{AccessRecord, RecordAddress};
 pub use render::{Labels, render};
 pub use ring::{LogReader, LogWriter};

@@ -65,9 +65,7 @@ metrics! {
         "Open downstream connections.";
     CONNECTIONS_ACCEPTED = Counter "ringgate_connections_accepted_total" ["listener"]
         "Downstream connections accepted.";
-    CONNECTIONS_REFUSED = Counter "ringgate_connections_refused_total" ["listener"]
-        "Downstream connections closed at once because the listener was full.";
-    ACCEPT_ERRORS = Counter "ringgate_accept_errors_total" []
+    ACCEPT_ERRORS = Counter "ringgate_accept_errors_total" ["listener"]
         "Accepts that failed for want of something of the host's, such as descriptors.";
     CONNECTION_PANICS = Counter "ringgate_connection_panics_total" []
         "Connections ended by a panic.";
