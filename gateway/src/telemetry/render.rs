@@ -5,11 +5,9 @@ use std::fmt::{Display, Write as _};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 
+use super::counter::{BUCKET_BOUNDS_NS, Counter, Histogram};
 use super::kinds::{LimitOutcome, Timeout, UpstreamConnectionState, UpstreamError};
-use super::metrics::{
-    BUCKET_BOUNDS_NS, Counter, Histogram, ListenerCounters, ProcessMetrics, UpstreamCounters,
-    WorkerMetrics,
-};
+use super::metrics::{ListenerCounters, ProcessMetrics, UpstreamCounters, WorkerMetrics};
 use super::names::{self, Metric};
 use super::process::ProcessSample;
 
