@@ -253,16 +253,4 @@ fn decode<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Confi
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_built_in_configuration_loads() {
-        let config = load(ConfigSource::builtin(), &|_| None).unwrap();
-        assert_eq!(config.listeners.len(), 1);
-        assert_eq!(config.listeners[0].address.to_string(), "127.0.0.1:8080");
-        assert_eq!(config.routes.len(), 2);
-        assert_eq!(config.admin.unwrap().listen.to_string(), "127.0.0.1:9400");
-        assert_eq!(config.limits[0].burst.get(), 10);
-    }
-}
+mod tests;

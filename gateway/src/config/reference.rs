@@ -57,3 +57,29 @@ fn line(row: &dyn Row) -> String {
         cell(row.text())
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::reference;
+
+    const BEGIN: &str = "<!-- keys: begin -->\n";
+    const END: &str = "<!-- keys: end -->";
+
+    /// `RINGGATE_WRITE_DOCS=1` writes the page instead of comparing it.
+    #[test]
+    fn the_page_says_what_the_rows_say() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        let (before, rest) = page.split_once(BEGIN).unwrap();
+        let (written, after) = rest.split_once(END).unwrap();
+        let keys = format!("\n{}", reference());
+        if std::env::var_os("RINGGATE_WRITE_DOCS").is_some() {
+            std::fs::write(path, format!("{before}{BEGIN}{keys}{END}{after}")).unwrap();
+        } else {
+            assert_eq!(
+                written, keys,
+                "docs/configuration.md is old: RINGGATE_WRITE_DOCS=1 writes it"
+            );
+        }
+    }
+}
