@@ -67,7 +67,7 @@ rejects! {
     a_future_version_and_nothing_else(NOTHING, "version = 2", "future = true") =>
         ["1:11: error: version: this version of ringgate reads format 1; found 2"];
     a_version_that_is_no_integer(NOTHING, r#"version = "1""#, r#"listeners = [{ name = "web", address = "127.0.0.1:0" }]"#) =>
-        ["1:11: error: version: expected an integer from 0 to 9223372036854775807; found a string"];
+        ["1:11: error: version: expected an integer from 0 to 4294967295; found a string"];
     no_listener(NOTHING, "version = 1") =>
         ["1:1: error: listeners: missing; a gateway needs at least one [[listeners]]"];
     an_empty_list_of_listeners(NOTHING, "listeners = []") =>

@@ -152,6 +152,63 @@ fn nesting_and_numbers_without_end_are_refused() {
     }
 }
 
+#[test]
+fn a_file_that_is_not_text_is_refused_at_its_first_bad_byte() {
+    let path = std::env::temp_dir().join(format!("ringgate-{}.toml", std::process::id()));
+    std::fs::write(&path, b"version = 1\n# caf\xc3\xa9 \xff").unwrap();
+    let errors = load(ConfigSource::File(&path), &|_| None).unwrap_err();
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(
+        errors.to_string(),
+        format!("{}:2:8: error: not UTF-8 text", path.display())
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_one_problem_without_a_place() {
+    for path in ["/nonexistent/ringgate.toml", "/"] {
+        let errors = load(ConfigSource::File(Path::new(path)), &|_| None).unwrap_err();
+        assert!(
+            errors
+                .to_string()
+                .starts_with(&format!("{path}: error: cannot be read: ")),
+            "{errors}"
+        );
+        assert_eq!(errors.problems.len(), 1);
+    }
+}
+
+#[test]
+fn everything_wrong_is_reported_at_once_in_the_order_of_the_text() {
+    let errors = read(
+        "frobs = 1\n[runtime]\nworkers = 0\n[[listeners]]\nname = 'a'\naddress = 'x'\ntls = {}\n\
+         [upstreams.b]\nendpoints = 1\n[upstreams.b]\nkeepalive_max = '1'\n\
+         [[routes]]\nname = 'r'\nupstream = 'c'\nlimits = ['d']\ntimeout = 5\npath = '${NO}'\n",
+    )
+    .unwrap_err();
+    let places = errors
+        .problems
+        .iter()
+        .map(|problem| problem.position.unwrap());
+    let places: Vec<_> = places
+        .map(|position| (position.line, position.column))
+        .collect();
+    let expected = [
+        (1, 1),
+        (3, 11),
+        (6, 11),
+        (7, 1),
+        (9, 13),
+        (10, 12),
+        (11, 17),
+        (14, 12),
+        (15, 11),
+        (16, 11),
+        (17, 8),
+    ];
+    assert_eq!(places, expected, "{errors}");
+}
+
 /// The example with some bytes replaced, removed or doubled.
 fn a_mutated_example() -> impl Strategy<Value = String> {
     let edit = (
