@@ -210,9 +210,7 @@ mod tests {
     }
 
     async fn send(socket: &Socket, text: &str) {
-        let (sent, buf) = socket
-            .send_all(Buf::copy_of(text.as_bytes()), |_| {})
-            .await;
+        let (sent, buf) = socket.send_all(Buf::copy_of(text.as_bytes()), |_| {}).await;
         sent.unwrap();
         assert_eq!(buf.data(), text.as_bytes(), "given back as it was");
     }

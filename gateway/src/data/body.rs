@@ -45,7 +45,12 @@ impl Transfer {
             BodyFraming::UntilClose => Source::UntilClose,
         };
         let ended = matches!(source, Source::Length(0));
-        Self { source, sink, ended, payload_bytes: 0 }
+        Self {
+            source,
+            sink,
+            ended,
+            payload_bytes: 0,
+        }
     }
 
     /// The body is complete.
@@ -121,7 +126,8 @@ impl Transfer {
                     return Ok(cut(buf, seen.consumed));
                 }
                 *reader = before;
-                let mut out = Buf::with_capacity(seen.consumed + ChunkHead::new(0).as_bytes().len());
+                let mut out =
+                    Buf::with_capacity(seen.consumed + ChunkHead::new(0).as_bytes().len());
                 let written = reader.transcode(buf.data(), output, &mut out)?;
                 debug_assert_eq!(written.consumed, seen.consumed, "two readings of one body");
                 buf.consume(written.consumed);
@@ -181,7 +187,8 @@ mod tests {
 
     #[test]
     fn a_body_until_close_is_chunked_for_one_who_stays() {
-        let mut transfer = Transfer::new(BodyFraming::UntilClose, Sink::Chunked { trailers: false });
+        let mut transfer =
+            Transfer::new(BodyFraming::UntilClose, Sink::Chunked { trailers: false });
         let (body, _) = take_all(&mut transfer, &["hello", "world, hello!!!!"]);
         assert_eq!(body, "5\r\nhello\r\n10\r\nworld, hello!!!!\r\n");
         assert_eq!(transfer.close(), Some(LAST_CHUNK));

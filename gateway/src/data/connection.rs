@@ -31,6 +31,8 @@ pub(super) struct Connection {
     pub(super) peer: SocketAddr,
     /// The peer's address, IPv4 also where it came mapped into IPv6.
     pub(super) client: IpAddr,
+    /// The key of `client` in every limit by address.
+    pub(super) client_key: limiter::Key,
     /// `client` as text, for the upstream.
     pub(super) client_text: String,
     pub(super) reader: Reader,
@@ -65,13 +67,15 @@ impl ClientWriter {
         let config = &self.listener.config;
         let (began, total) = (self.deadline.now(), buf.len());
         let mut sent = 0_usize;
-        self.deadline.set(config.write_timeout, Expiry::Reset, Why::Write);
+        self.deadline
+            .set(config.write_timeout, Expiry::Reset, Why::Write);
         let progress = |count| {
             sent += count;
             if sent < total && is_slower(sent, self.deadline.now() - began, config.min_write_rate) {
                 self.deadline.set(Duration::ZERO, Expiry::Reset, Why::Write);
             } else {
-                self.deadline.set(config.write_timeout, Expiry::Reset, Why::Write);
+                self.deadline
+                    .set(config.write_timeout, Expiry::Reset, Why::Write);
             }
         };
         let (result, _buf) = self.socket.send_all(buf, progress).await;
@@ -113,11 +117,13 @@ pub(super) async fn serve(
     peer: SocketAddr,
 ) {
     let client = client_of(peer.ip());
-    let listener = Arc::clone(&worker.served().plan.listeners[listener_index]);
+    let plan = Arc::clone(&worker.served().plan);
+    let listener = Arc::clone(&plan.listeners[listener_index]);
     let mut connection = Connection {
         listener_index,
         peer,
         client,
+        client_key: plan.hasher.address(client, plan.client_ip.ipv6_prefix),
         client_text: client.to_string(),
         reader: Reader::new(Rc::clone(&socket)),
         body_deadline: worker.deadlines.register(Rc::clone(&socket), Why::Busy),
@@ -178,7 +184,9 @@ impl Connection {
                 // From the first byte to the last, however it trickles.
                 began = true;
                 let timeout = self.listener.config.header_timeout;
-                self.writer.deadline.set(timeout, Expiry::EndReads, Why::Head);
+                self.writer
+                    .deadline
+                    .set(timeout, Expiry::EndReads, Why::Head);
             }
             match self.reader.fill().await {
                 Ok(0) if nothing_yet => self.last_look().await?,
@@ -195,7 +203,9 @@ impl Connection {
         match self.writer.deadline.fired() {
             Some(Why::Drain) => {}
             Some(Why::Idle) => {
-                self.worker.metrics.timed_out(crate::telemetry::Timeout::Idle);
+                self.worker
+                    .metrics
+                    .timed_out(crate::telemetry::Timeout::Idle);
                 return Err(HeadEnd::Closed);
             }
             _ => return Err(HeadEnd::Closed),
@@ -226,7 +236,9 @@ impl Connection {
 
     async fn linger(&mut self) {
         self.writer.socket.shutdown(std::net::Shutdown::Write);
-        self.writer.deadline.set(LINGER_TIME, Expiry::EndBoth, Why::Linger);
+        self.writer
+            .deadline
+            .set(LINGER_TIME, Expiry::EndBoth, Why::Linger);
         let mut left = LINGER_BYTES_MAX;
         while let Ok(count) = self.reader.fill().await {
             if count == 0 || count >= left {
@@ -239,7 +251,9 @@ impl Connection {
 
     /// Text of the `Date` field.
     pub(super) fn put_answer(&mut self, answer: &respond::Answer<'_>) {
-        self.worker.clock.with_date(|date| answer.put(&mut self.writer.out, date));
+        self.worker
+            .clock
+            .with_date(|date| answer.put(&mut self.writer.out, date));
     }
 }
 

@@ -47,8 +47,6 @@ pub(super) struct Refusal {
     pub(super) limit: usize,
     /// When one more request would be let through.
     pub(super) retry_after: Duration,
-    /// When the bucket is full again.
-    pub(super) reset_after: Duration,
 }
 
 /// How an upstream failed.

@@ -8,15 +8,15 @@ use std::cell::Cell;
 use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use runtime::{Buf, Deadline, Expiry, LARGE_BYTES, MEDIUM_BYTES, Reader, Socket, TICK};
 
 use super::body::{Sink, Transfer};
 use super::codec::{
     BodyFraming, ForwardRequest, ForwardResponse, HeadLimits, HeadScanner, INTERIM_HEAD_MAX,
-    INTERIMS_MAX, RequestContext, RequestHead, ResponseBody, ResponseHead, Scheme, Version,
-    is_idempotent, parse_response, token_in_list, write_request_head, write_response_head,
+    INTERIMS_MAX, RequestContext, RequestHead, ResponseHead, Scheme, Version, is_idempotent,
+    parse_response, token_in_list, write_request_head, write_response_head,
 };
 use super::connection::{ClientWriter, Connection, Next, is_slower};
 use super::error::{Error, Fault, client_end, upstream_end};
@@ -29,10 +29,11 @@ use super::{Why, tunnel};
 /// Head and body go out in one send up to this size: copying it costs less than a second send.
 const COALESCE_BYTES_MAX: usize = MEDIUM_BYTES;
 /// Bounds of a response head (robustness rule 31).
-const RESPONSE_LIMITS: HeadLimits =
-    HeadLimits { start_line_max: 8 * 1024, head_max: 64 * 1024, fields_max: 128 };
-/// Room for what the gateway adds to a head.
-const HEAD_EXTRA_BYTES: usize = 512;
+const RESPONSE_LIMITS: HeadLimits = HeadLimits {
+    start_line_max: 8 * 1024,
+    head_max: 64 * 1024,
+    fields_max: 128,
+};
 
 /// How an exchange ended well.
 enum Ended {
@@ -57,7 +58,9 @@ pub(super) async fn forward(
     record: &mut Record,
     upstream: usize,
 ) -> Result<Next, Error> {
-    let Some(request) = record.request else { return Err(Error::Stopped) };
+    let Some(request) = record.request else {
+        return Err(Error::Stopped);
+    };
     let pool = &served.pools[upstream];
     let worker = std::rc::Rc::clone(&connection.worker);
     record.upstream = Some(upstream);
@@ -66,9 +69,9 @@ pub(super) async fn forward(
         .and_then(|route| route.timeout)
         .map(|timeout| worker.deadlines.now() + ticks_of(timeout));
     let max_body = route.and_then(|route| route.max_body);
-    let upgrade = request.upgrade.and_then(|wanted| {
-        token_in_list(wanted.of(scratch.head.data()), &route?.upgrade)
-    });
+    let upgrade = request
+        .upgrade
+        .and_then(|wanted| token_in_list(wanted.of(scratch.head.data()), &route?.upgrade));
     let sink = if request.framing == BodyFraming::Chunked {
         Sink::Chunked { trailers: false }
     } else {
@@ -78,13 +81,18 @@ pub(super) async fn forward(
     loop {
         let mut lease = match pool.reuse().filter(|_| record.retries == 0) {
             Some(lease) => lease,
-            None => {
-                pool.connect(|| worker.clock.now()).await.map_err(Error::Lease)?
-            }
+            None => pool
+                .connect(|| worker.clock.now())
+                .await
+                .map_err(Error::Lease)?,
         };
         record.endpoint = Some(lease.endpoint);
         record.connect = (!lease.reused).then_some(lease.connect_time);
-        let timers = Timers { pool, route_until, now: worker.deadlines.now() };
+        let timers = Timers {
+            pool,
+            route_until,
+            now: worker.deadlines.now(),
+        };
         let mut exchange = Exchange {
             request,
             upgrade,
@@ -145,7 +153,11 @@ async fn settle(
     if !finished.keep_alive {
         return if whole { Next::Close } else { Next::Linger };
     }
-    if whole { Next::Keep } else { discard(connection, &mut body).await }
+    if whole {
+        Next::Keep
+    } else {
+        discard(connection, &mut body).await
+    }
 }
 
 /// What bounds an exchange in time.
@@ -173,11 +185,19 @@ impl Timers<'_> {
     }
 
     fn first_byte(&self, deadline: &Deadline<Why>) {
-        self.set(deadline, self.pool.upstream().config.first_byte_timeout, Why::FirstByte);
+        self.set(
+            deadline,
+            self.pool.upstream().config.first_byte_timeout,
+            Why::FirstByte,
+        );
     }
 
     fn idle(&self, deadline: &Deadline<Why>) {
-        self.set(deadline, self.pool.upstream().config.idle_timeout, Why::UpstreamIdle);
+        self.set(
+            deadline,
+            self.pool.upstream().config.idle_timeout,
+            Why::UpstreamIdle,
+        );
     }
 }
 
@@ -207,10 +227,30 @@ impl Exchange<'_> {
         body: &mut Transfer,
     ) -> Result<Ended, Error> {
         let first = self.write_request(connection, lease);
-        let Self { request, upgrade, max_body, timers, scratch, record, uploaded, head_seen } = self;
+        let Self {
+            request,
+            upgrade,
+            max_body,
+            timers,
+            scratch,
+            record,
+            uploaded,
+            head_seen,
+        } = self;
         let socket = std::rc::Rc::clone(lease.socket());
-        let Connection { reader, writer, body_deadline, listener, worker, .. } = connection;
-        let Lease { reader: upstream, deadline, .. } = lease;
+        let Connection {
+            reader,
+            writer,
+            body_deadline,
+            listener,
+            worker,
+            ..
+        } = connection;
+        let Lease {
+            reader: upstream,
+            deadline,
+            ..
+        } = lease;
         let mut up = pin!(
             Upload {
                 reader,
@@ -261,11 +301,10 @@ impl Exchange<'_> {
     fn write_request(&mut self, connection: &Connection, lease: &Lease) -> Buf {
         let head = self.scratch.head.data();
         let endpoint = &self.timers.pool.upstream().endpoints[lease.endpoint];
-        let mut out = Buf::with_capacity(head.len() + HEAD_EXTRA_BYTES);
+        let authority = self.request.authority.map(|authority| authority.of(head));
         let forward = ForwardRequest {
             path: self.scratch.path(&self.request),
-            host: None,
-            host_default: endpoint.label.as_bytes(),
+            host: authority.unwrap_or(endpoint.label.as_bytes()),
             client: connection.client_text.as_bytes(),
             trusted: false,
             scheme: Scheme::Http,
@@ -275,7 +314,9 @@ impl Exchange<'_> {
             upgrade: self.upgrade.map(str::as_bytes),
             expect_continue: self.request.expect_continue,
         };
-        write_request_head(&mut out, head, &self.request, &self.scratch.fields, &forward);
+        let fields = &self.scratch.fields;
+        let mut out = Buf::with_capacity(forward.size_max(head.len(), fields.len()));
+        write_request_head(&mut out, head, &self.request, fields, &forward);
         out
     }
 }
@@ -337,7 +378,10 @@ impl Upload<'_> {
         }
         let piece = self.body.take(self.reader.buf());
         let piece = piece.map_err(|error| Stopped::ByClient(Error::Chunk(error)))?;
-        if self.max_body.is_some_and(|most| self.body.payload_promised() > most) {
+        if self
+            .max_body
+            .is_some_and(|most| self.body.payload_promised() > most)
+        {
             return Err(Stopped::ByClient(Error::BodyTooLarge));
         }
         Ok(piece)
@@ -357,13 +401,15 @@ impl Upload<'_> {
         let config = &self.listener.config;
         let received = usize::try_from(self.body.payload_bytes()).unwrap_or(usize::MAX);
         let slow = is_slower(received, self.deadline.now() - began, config.min_body_rate);
-        let timeout = if slow { Duration::ZERO } else { config.body_timeout };
+        let timeout = if slow {
+            Duration::ZERO
+        } else {
+            config.body_timeout
+        };
         self.body_deadline.set(timeout, Expiry::EndReads, Why::Body);
         self.read_ahead();
         match self.reader.fill().await {
-            Ok(0) | Err(_) => {
-                Err(Stopped::ByClient(client_end(self.body_deadline.fired())))
-            }
+            Ok(0) | Err(_) => Err(Stopped::ByClient(client_end(self.body_deadline.fired()))),
             Ok(count) => {
                 self.worker.metrics.received(count as u64);
                 Ok(())
@@ -418,25 +464,33 @@ impl Download<'_> {
     async fn run(mut self) -> Result<Ended, Error> {
         let (head, response) = self.final_head().await?;
         self.head_seen.set(true);
-        self.record.first_byte =
-            Some(self.writer.worker.clock.now().saturating_duration_since(self.record.started));
+        self.record.first_byte = Some(
+            self.writer
+                .worker
+                .clock
+                .now()
+                .saturating_duration_since(self.record.started),
+        );
         if response.is_upgrade() {
-            let forward = self.forward_response(ResponseBody::None, true);
+            let forward = self.forward_response(BodyFraming::None, true);
             self.put_head(&head, &response, &forward);
             self.writer.flush().await?;
             return Ok(Ended::Upgraded);
         }
         let modern = self.request.version == Version::Http11;
         let (shape, sink) = match response.framing {
-            BodyFraming::None => (ResponseBody::None, Sink::Plain),
-            BodyFraming::Length(length) => (ResponseBody::Length(length), Sink::Plain),
-            _ if !modern => (ResponseBody::UntilClose, Sink::Plain),
-            BodyFraming::Chunked | BodyFraming::UntilClose => {
-                (ResponseBody::Chunked, Sink::Chunked { trailers: self.request.te_trailers })
-            }
+            BodyFraming::None => (BodyFraming::None, Sink::Plain),
+            BodyFraming::Length(length) => (BodyFraming::Length(length), Sink::Plain),
+            _ if !modern => (BodyFraming::UntilClose, Sink::Plain),
+            BodyFraming::Chunked | BodyFraming::UntilClose => (
+                BodyFraming::Chunked,
+                Sink::Chunked {
+                    trailers: self.request.te_trailers,
+                },
+            ),
         };
         let keep_alive = self.request.keep_alive
-            && shape != ResponseBody::UntilClose
+            && shape != BodyFraming::UntilClose
             && !self.writer.worker.is_draining()
             && self.rest_is_short();
         let forward = self.forward_response(shape, keep_alive);
@@ -449,7 +503,10 @@ impl Download<'_> {
         let reusable = response.reusable
             && response.framing != BodyFraming::UntilClose
             && self.upstream.data().is_empty();
-        Ok(Ended::Response(Finished { reusable, keep_alive }))
+        Ok(Ended::Response(Finished {
+            reusable,
+            keep_alive,
+        }))
     }
 
     /// What is left of the request is short enough to be read for nothing should the upstream not want it.
@@ -459,7 +516,7 @@ impl Download<'_> {
                 && matches!(self.request.framing, BodyFraming::Length(length) if length <= DISCARD_BYTES_MAX)
     }
 
-    fn forward_response(&self, body: ResponseBody, keep_alive: bool) -> ForwardResponse<'static> {
+    fn forward_response(&self, body: BodyFraming, keep_alive: bool) -> ForwardResponse<'static> {
         ForwardResponse {
             body,
             client_version: self.request.version,
@@ -471,9 +528,14 @@ impl Download<'_> {
 
     fn put_head(&mut self, head: &Buf, response: &ResponseHead, forward: &ForwardResponse<'_>) {
         let out = &mut self.writer.out;
-        out.reserve(head.len() + HEAD_EXTRA_BYTES);
-        write_response_head(out, head.data(), response, &self.scratch.response_fields, forward);
-        self.record.status = if response.is_interim() { 0 } else { response.status };
+        let fields = &self.scratch.response_fields;
+        out.reserve(forward.size_max(head.len(), fields.len()));
+        write_response_head(out, head.data(), response, fields, forward);
+        self.record.status = if response.is_interim() {
+            0
+        } else {
+            response.status
+        };
     }
 
     /// Reads until the final head is there; relays the interim ones.
@@ -499,7 +561,7 @@ impl Download<'_> {
             }
             // RFC 9110, 15.2: never to a client of HTTP/1.0.
             if self.request.version == Version::Http11 {
-                let forward = self.forward_response(ResponseBody::None, true);
+                let forward = self.forward_response(BodyFraming::None, true);
                 self.put_head(&head, &response, &forward);
                 self.writer.flush().await?;
             }
@@ -516,9 +578,7 @@ impl Download<'_> {
             } else {
                 scanner.scan(self.upstream.data(), &RESPONSE_LIMITS)
             };
-            if let Some(range) =
-                scanned.map_err(|error| Error::Upstream(Fault::Head(error)))?
-            {
+            if let Some(range) = scanned.map_err(|error| Error::Upstream(Fault::Head(error)))? {
                 let buf = self.upstream.buf();
                 let rest = buf.split_off(range.end);
                 return Ok(std::mem::replace(buf, rest));
@@ -527,8 +587,11 @@ impl Download<'_> {
             match self.upstream.fill().await {
                 Ok(count) if count > 0 => {}
                 _ => {
-                    let fault =
-                        if begun { Fault::Truncated } else { Fault::ClosedBeforeResponse };
+                    let fault = if begun {
+                        Fault::Truncated
+                    } else {
+                        Fault::ClosedBeforeResponse
+                    };
                     return Err(upstream_end(self.deadline.fired(), fault));
                 }
             }

@@ -8,13 +8,7 @@ use super::error::Error;
 use super::request::Scratch;
 use super::upstream::Target;
 use super::worker::Served;
-use crate::telemetry::{
-    AccessRecord, End, LimitOutcome, LogWriter, Method, RecordAddress, Scheme, Version,
-};
-
-/// Where a worker's records go.
-#[derive(Debug)]
-pub struct RequestLog(pub Option<LogWriter>);
+use crate::telemetry::{AccessRecord, End, LimitOutcome, Method, RecordAddress, Scheme, Version};
 
 /// What is known of a request while it is served.
 #[derive(Debug)]
@@ -65,7 +59,9 @@ impl Record {
         let worker = &connection.worker;
         let duration = worker.clock.now().saturating_duration_since(self.started);
         let head = scratch.head.data();
-        let method = self.request.map_or(&b""[..], |request| request.method_span.of(head));
+        let method = self
+            .request
+            .map_or(&b""[..], |request| request.method_span.of(head));
         worker.metrics.request_finished(
             self.route.map(narrow),
             Method::from_bytes(method),
@@ -78,18 +74,24 @@ impl Record {
                 worker.metrics.upstream_failed(upstream, fault);
             }
         }
-        let Some(log) = &worker.log.0 else { return };
+        let Some(log) = &worker.log else { return };
         let field = |name| scratch.fields.values(head, name).next().unwrap_or_default();
-        let endpoint = self.upstream.zip(self.endpoint).map(|(upstream, endpoint)| {
-            &served.plan.upstreams[upstream].endpoints[endpoint]
-        });
+        let endpoint = self
+            .upstream
+            .zip(self.endpoint)
+            .map(|(upstream, endpoint)| &served.plan.upstreams[upstream].endpoints[endpoint]);
         let record = AccessRecord {
             unix_us: worker.clock.unix_micros(self.started),
             duration,
             method,
             scheme: Scheme::Http,
-            path: self.request.map_or(&b""[..], |request| request.path.of(head)),
-            query: self.request.and_then(|request| request.query).map(|query| query.of(head)),
+            path: self
+                .request
+                .map_or(&b""[..], |request| request.path.of(head)),
+            query: self
+                .request
+                .and_then(|request| request.query)
+                .map(|query| query.of(head)),
             version: match self.request.map(|request| request.version) {
                 Some(codec::Version::Http10) => Version::Http10,
                 _ => Version::Http11,
@@ -104,8 +106,16 @@ impl Record {
                 .request
                 .and_then(|request| request.authority)
                 .map_or(&b""[..], |authority| authority.of(head)),
-            user_agent: if self.request.is_some() { field(b"user-agent") } else { b"" },
-            referer: if self.request.is_some() { field(b"referer") } else { b"" },
+            user_agent: if self.request.is_some() {
+                field(b"user-agent")
+            } else {
+                b""
+            },
+            referer: if self.request.is_some() {
+                field(b"referer")
+            } else {
+                b""
+            },
             request_id: &self.request_id,
             listener: narrow(connection.listener_index),
             upstream: self.upstream.map(narrow),

@@ -3,6 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use limiter::KeyHasher;
 
 use super::codec::{HeadLimits, RequestRules, Scheme};
 use super::filter::limit::LimitPlan;
@@ -25,6 +28,10 @@ pub struct Plan {
     pub limits: Vec<LimitPlan>,
     /// How a client is recognised.
     pub client_ip: ClientIpConfig,
+    /// Makes the keys of the limits; one for the process.
+    pub hasher: KeyHasher,
+    /// Origin of the limits' time; one for the process.
+    pub origin: Instant,
 }
 
 /// A listener.
@@ -57,7 +64,7 @@ pub trait Addresses {
 }
 
 impl Plan {
-    /// Compiles `config` for `workers` workers.
+    /// Compiles `config` for `workers` workers. `origin`: when the limits' time began.
     ///
     /// # Errors
     ///
@@ -65,15 +72,24 @@ impl Plan {
     pub fn new(
         config: &Config,
         workers: usize,
+        origin: Instant,
         addresses: &mut dyn Addresses,
     ) -> Result<Self, String> {
         let upstreams = config.upstreams.iter().map(|upstream| {
             let endpoints = upstream.endpoints.iter().map(|endpoint| {
                 let (target, label) = resolve(&endpoint.address, addresses);
                 let weight = endpoint.weight.get();
-                Arc::new(Endpoint::new(target, label, weight, upstream.max_connections.get()))
+                Arc::new(Endpoint::new(
+                    target,
+                    label,
+                    weight,
+                    upstream.max_connections.get(),
+                ))
             });
-            Arc::new(Upstream { config: upstream.clone(), endpoints: endpoints.collect() })
+            Arc::new(Upstream {
+                config: upstream.clone(),
+                endpoints: endpoints.collect(),
+            })
         });
         let upstreams = upstreams.collect();
         let routes = config.routes.iter().map(|route| RoutePlan {
@@ -86,12 +102,18 @@ impl Plan {
             .map(|limit| LimitPlan::new(limit, workers))
             .collect::<Result<_, _>>()?;
         Ok(Self {
-            listeners: config.listeners.iter().map(|l| Arc::new(ListenerPlan::new(l))).collect(),
+            listeners: config
+                .listeners
+                .iter()
+                .map(|l| Arc::new(ListenerPlan::new(l)))
+                .collect(),
             table: RouteTable::new(config),
             routes: routes.collect(),
             upstreams,
             limits,
             client_ip: config.client_ip.clone(),
+            hasher: KeyHasher::random(),
+            origin,
         })
     }
 }
@@ -99,12 +121,14 @@ impl Plan {
 fn resolve(address: &EndpointAddress, addresses: &mut dyn Addresses) -> (Target, String) {
     match address {
         EndpointAddress::Socket(address) => (Target::Tcp(*address), address.to_string()),
-        EndpointAddress::Unix(path) => {
-            (Target::Unix(path.clone()), format!("unix:{}", path.display()))
-        }
-        EndpointAddress::Host(host, port) => {
-            (Target::Host(addresses.cell(host, *port)), format!("{host}:{port}"))
-        }
+        EndpointAddress::Unix(path) => (
+            Target::Unix(path.clone()),
+            format!("unix:{}", path.display()),
+        ),
+        EndpointAddress::Host(host, port) => (
+            Target::Host(addresses.cell(host, *port)),
+            format!("{host}:{port}"),
+        ),
         EndpointAddress::Demo => {
             let target = addresses
                 .demo()

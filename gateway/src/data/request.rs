@@ -28,6 +28,7 @@ use super::plan::Plan;
 use super::respond::{Answer, Content};
 use super::{Why, forward};
 use crate::config::{Action, PathPolicy};
+use crate::telemetry::{LimitOutcome, MetricsWriter};
 
 /// A body that nobody wants is read to its end if it is this short, so that the connection can stay.
 pub(super) const DISCARD_BYTES_MAX: u64 = 64 * 1024;
@@ -62,7 +63,11 @@ impl Default for Scratch {
 impl Scratch {
     /// The one form of the request's path: what was routed, and what is forwarded.
     pub(super) fn path(&self, request: &RequestHead) -> &[u8] {
-        if self.path.is_empty() { request.path.of(self.head.data()) } else { &self.path }
+        if self.path.is_empty() {
+            request.path.of(self.head.data())
+        } else {
+            &self.path
+        }
     }
 }
 
@@ -84,7 +89,7 @@ pub(super) async fn handle(
 ) -> Next {
     let worker = Rc::clone(&connection.worker);
     let served = worker.served();
-    let _active = worker.metrics.active_request();
+    let _active = Active::new(&worker.metrics);
     let mut record = Record::new(worker.clock.now(), worker.next_request_id());
     take_head(connection, scratch, range);
 
@@ -111,11 +116,30 @@ pub(super) async fn handle(
     };
     let (next, error) = match result {
         Ok(next) => (next, None),
-        Err(error) => (refuse(connection, &served.plan, &mut record, &error).await, Some(error)),
+        Err(error) => (
+            refuse(connection, &served.plan, &mut record, &error).await,
+            Some(error),
+        ),
     };
     record.finish(connection, &served, scratch, error.as_ref());
     scratch.head = Buf::empty();
     next
+}
+
+/// Counts a request as active, also when its task panics.
+struct Active<'a>(&'a MetricsWriter);
+
+impl<'a> Active<'a> {
+    fn new(metrics: &'a MetricsWriter) -> Self {
+        metrics.request_began();
+        Self(metrics)
+    }
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.0.request_ended();
+    }
 }
 
 /// Moves the head out of the reader's buffer, without a copy; what follows it stays.
@@ -135,7 +159,14 @@ fn decide(
     record: &mut Record,
 ) -> Result<Decision, Error> {
     let listener = &connection.listener;
-    let Scratch { head, fields, path: normal, host, generous, .. } = scratch;
+    let Scratch {
+        head,
+        fields,
+        path: normal,
+        host,
+        generous,
+        ..
+    } = scratch;
     let head = head.data();
     let request = parse_request(head, &listener.rules, fields).map_err(Error::Request)?;
     record.request = Some(request);
@@ -147,12 +178,9 @@ fn decide(
         TargetForm::Asterisk => b"/",
         TargetForm::Origin | TargetForm::Absolute => {
             let sent = request.path.of(head);
-            let sent = if sent.is_empty() { b"/" } else { sent };
             match normalise_path(sent, policy, normal).map_err(Error::Path)? {
                 Normalised::AsIs => {
-                    if request.path.is_empty() {
-                        normal.extend_from_slice(sent);
-                    }
+                    normal.clear();
                     sent
                 }
                 Normalised::Rewritten => normal,
@@ -165,7 +193,11 @@ fn decide(
 
     host.clear();
     if let Some(authority) = request.authority {
-        host.extend(host_of(authority.of(head)).iter().map(u8::to_ascii_lowercase));
+        host.extend(
+            host_of(authority.of(head))
+                .iter()
+                .map(u8::to_ascii_lowercase),
+        );
     }
     let route = plan.table.find(host, path).ok_or(Error::NoRoute)?;
     check_other_readings(plan, policy, route, host, path, generous)?;
@@ -177,7 +209,19 @@ fn decide(
     {
         return Err(Error::BodyTooLarge);
     }
-    limit::check(plan, connection, route, record)?;
+    let now = limit::timestamp(plan.origin, record.started);
+    limit::check(
+        &plan.limits,
+        &route_config.limits,
+        connection.client_key,
+        now,
+        |limit, outcome| {
+            connection.worker.metrics.limit_decided(limit, outcome);
+            if outcome != LimitOutcome::Allowed || record.limit.is_none() {
+                record.limit = Some((limit, outcome));
+            }
+        },
+    )?;
 
     Ok(match route_config.action {
         Action::Respond(_) => Decision::Respond { route },
@@ -205,7 +249,11 @@ fn check_other_readings(
     let other = plan.table.find(host, generous);
     let harmless = other == Some(route)
         || policy == PathPolicy::Standard && !other.is_some_and(|other| plan.routes[other].denies);
-    if harmless { Ok(()) } else { Err(Error::AmbiguousPath) }
+    if harmless {
+        Ok(())
+    } else {
+        Err(Error::AmbiguousPath)
+    }
 }
 
 /// The answer to something that is no request head. The connection closes.
@@ -255,7 +303,11 @@ async fn refuse(
     let close = broken || closes(connection, record);
     let limit = limit.map(|limit| &plan.limits[limit]);
     let next = put_refusal(connection, record, error, limit, close);
-    if next == Next::Keep { discard_body(connection, record).await } else { next }
+    if next == Next::Keep {
+        discard_body(connection, record).await
+    } else {
+        next
+    }
 }
 
 fn put_refusal(
@@ -269,12 +321,18 @@ fn put_refusal(
         Some(limit) => Some(limit.status),
         None => error.status(),
     };
-    let Some(status) = status else { return Next::Close };
+    let Some(status) = status else {
+        return Next::Close;
+    };
     record.status = status;
     let request_id = record.request_id;
     connection.put_answer(&Answer {
         status,
-        content: Content::Problem { error, request_id: &request_id, limit },
+        content: Content::Problem {
+            error,
+            request_id: &request_id,
+            limit,
+        },
         head_only: is_head(record),
         close,
         say_keep_alive: is_old(record),
@@ -304,7 +362,11 @@ async fn answer(
         say_keep_alive: is_old(record),
     });
     if close {
-        return if has_body(record) { Next::Linger } else { Next::Close };
+        return if has_body(record) {
+            Next::Linger
+        } else {
+            Next::Close
+        };
     }
     discard_body(connection, record).await
 }
@@ -312,7 +374,9 @@ async fn answer(
 /// Reads what is left of a body that nobody wants, if it is short; otherwise the connection closes, since its bytes
 /// must never be taken for a request.
 async fn discard_body(connection: &mut Connection, record: &mut Record) -> Next {
-    let Some(request) = record.request else { return Next::Linger };
+    let Some(request) = record.request else {
+        return Next::Linger;
+    };
     let mut body = Transfer::new(request.framing, Sink::Plain);
     discard(connection, &mut body).await
 }
@@ -325,7 +389,9 @@ pub(super) async fn discard(connection: &mut Connection, body: &mut Transfer) ->
     if connection.writer.flush().await.is_err() {
         return Next::Close;
     }
-    connection.body_deadline.set(DISCARD_TIME, Expiry::EndReads, Why::Body);
+    connection
+        .body_deadline
+        .set(DISCARD_TIME, Expiry::EndReads, Why::Body);
     while !body.is_ended() {
         if connection.reader.data().is_empty() || connection.reader.is_armed() {
             match connection.reader.fill().await {
@@ -345,7 +411,9 @@ pub(super) async fn discard(connection: &mut Connection, body: &mut Transfer) ->
 /// Whether the connection closes after a local answer: the client or the drain wants it, or its body is too long to
 /// be read for nothing, or may never come.
 fn closes(connection: &Connection, record: &Record) -> bool {
-    let Some(request) = record.request else { return true };
+    let Some(request) = record.request else {
+        return true;
+    };
     let unwanted = match request.framing {
         BodyFraming::Length(length) => length > DISCARD_BYTES_MAX,
         BodyFraming::None | BodyFraming::Chunked | BodyFraming::UntilClose => false,
@@ -360,13 +428,19 @@ fn count_timeout(connection: &Connection, error: &Error) {
 }
 
 fn has_body(record: &Record) -> bool {
-    record.request.is_none_or(|request| request.framing != BodyFraming::None)
+    record
+        .request
+        .is_none_or(|request| request.framing != BodyFraming::None)
 }
 
 fn is_head(record: &Record) -> bool {
-    record.request.is_some_and(|request| request.method == super::codec::Method::Head)
+    record
+        .request
+        .is_some_and(|request| request.method == super::codec::Method::Head)
 }
 
 fn is_old(record: &Record) -> bool {
-    record.request.is_some_and(|request| request.version == Version::Http10)
+    record
+        .request
+        .is_some_and(|request| request.version == Version::Http10)
 }

@@ -53,7 +53,11 @@ impl Answer<'_> {
                 }
                 body.extend(fixed.body.as_bytes());
             }
-            Content::Problem { error, request_id, limit } => {
+            Content::Problem {
+                error,
+                request_id,
+                limit,
+            } => {
                 put_field(out, "Content-Type", PROBLEM_JSON.as_bytes());
                 if let (Error::Limited(refusal), Some(limit)) = (error, limit) {
                     put_limit_fields(out, refusal, limit);
@@ -89,7 +93,11 @@ fn put_field(out: &mut Buf, name: &str, value: &[u8]) {
 /// `Retry-After` (RFC 9110, 10.2.3), `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers).
 fn put_limit_fields(out: &mut Buf, refusal: &Refusal, limit: &LimitPlan) {
     // Rounded up, and never 0: who comes back when it says must be let in.
-    let seconds = refusal.retry_after.as_nanos().div_ceil(1_000_000_000).max(1);
+    let seconds = refusal
+        .retry_after
+        .as_nanos()
+        .div_ceil(1_000_000_000)
+        .max(1);
     let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
     out.put_slice(b"Retry-After: ");
     put_decimal(out, seconds);
@@ -109,7 +117,9 @@ fn put_problem(
     request_id: &[u8],
     limit: Option<&LimitPlan>,
 ) {
-    let reason = StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason());
+    let reason = StatusCode::from_u16(status)
+        .ok()
+        .and_then(|code| code.canonical_reason());
     let (kind, title) = match error {
         Error::Limited(_) => (
             "https://iana.org/assignments/http-problem-types#quota-exceeded",

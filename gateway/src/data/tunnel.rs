@@ -12,7 +12,11 @@ use super::upstream::Lease;
 /// Passes bytes between client and upstream; returns how many went up and down.
 ///
 /// What either side had sent before is passed on first. While nothing moves, no buffer is held.
-pub(super) async fn run(connection: &mut Connection, mut lease: Lease, idle: Duration) -> (u64, u64) {
+pub(super) async fn run(
+    connection: &mut Connection,
+    mut lease: Lease,
+    idle: Duration,
+) -> (u64, u64) {
     let client_deadline = &connection.body_deadline;
     let client_socket = &connection.writer.socket;
     let upstream_socket = std::rc::Rc::clone(lease.socket());
@@ -22,8 +26,20 @@ pub(super) async fn run(connection: &mut Connection, mut lease: Lease, idle: Dur
     };
     touch();
     let (mut sent_up, mut sent_down) = (0, 0);
-    let up = pass(&mut connection.reader, &upstream_socket, client_deadline, &touch, &mut sent_up);
-    let down = pass(&mut lease.reader, client_socket, &lease.deadline, &touch, &mut sent_down);
+    let up = pass(
+        &mut connection.reader,
+        &upstream_socket,
+        client_deadline,
+        &touch,
+        &mut sent_up,
+    );
+    let down = pass(
+        &mut lease.reader,
+        client_socket,
+        &lease.deadline,
+        &touch,
+        &mut sent_down,
+    );
     // Both to their end: after a half-close the other way goes on.
     monoio::join!(up, down);
     (sent_up, sent_down)

@@ -17,11 +17,11 @@ use runtime::listen::{Acceptor, is_about_one_connection};
 use runtime::{Deadlines, Executor, Expiry, Options, Report, Socket, TICK};
 
 use super::clock::Clock;
-use super::log::RequestLog;
 use super::plan::Plan;
+use super::request_id::RequestIds;
 use super::upstream::Pool;
 use super::{Why, connection};
-use crate::telemetry::MetricsWriter;
+use crate::telemetry::{LogWriter, MetricsWriter, WorkerMetrics};
 
 /// Accepts under way per listener: each takes one connection per turn of the loop.
 const ACCEPTS: usize = 16;
@@ -46,9 +46,9 @@ pub struct Setup {
     /// What it serves.
     pub plan: Arc<Plan>,
     /// Its counters.
-    pub metrics: MetricsWriter,
+    pub metrics: Arc<WorkerMetrics>,
     /// Where its records go; `None`: nowhere.
-    pub log: RequestLog,
+    pub log: Option<LogWriter>,
     /// What it is told.
     pub inbox: flume::Receiver<Command>,
 }
@@ -77,19 +77,20 @@ pub enum Event {
 
 /// What the connections of one worker share.
 #[derive(Debug)]
-pub struct Worker {
+pub(super) struct Worker {
     /// Index among the workers.
-    pub index: usize,
+    pub(super) index: usize,
     /// What is served now. A request clones the `Rc` and keeps what it began with.
     served: RefCell<Rc<Served>>,
     /// Deadlines of all its sockets.
-    pub deadlines: Deadlines<Why>,
+    pub(super) deadlines: Deadlines<Why>,
     /// Its counters.
-    pub metrics: MetricsWriter,
+    pub(super) metrics: Rc<MetricsWriter>,
     /// Its access log.
-    pub log: RequestLog,
+    pub(super) log: Option<LogWriter>,
     /// Its time.
-    pub clock: Clock,
+    pub(super) clock: Clock,
+    request_ids: RequestIds,
     draining: Cell<bool>,
     connections: Cell<usize>,
     when_empty: RefCell<Option<Waker>>,
@@ -97,24 +98,29 @@ pub struct Worker {
 
 /// A plan and one worker's pools for it.
 #[derive(Debug)]
-pub struct Served {
+pub(super) struct Served {
     /// The plan.
-    pub plan: Arc<Plan>,
+    pub(super) plan: Arc<Plan>,
     /// One pool per upstream of the plan.
-    pub pools: Vec<Pool>,
+    pub(super) pools: Vec<Pool>,
 }
 
 impl Worker {
     /// What is served now.
     #[must_use]
-    pub fn served(&self) -> Rc<Served> {
+    pub(super) fn served(&self) -> Rc<Served> {
         Rc::clone(&self.served.borrow())
     }
 
     /// The worker is draining: every answer closes its connection.
     #[must_use]
-    pub fn is_draining(&self) -> bool {
+    pub(super) fn is_draining(&self) -> bool {
         self.draining.get()
+    }
+
+    /// An identifier that no other request of any process has, but for chance: 32 hexadecimal digits.
+    pub(super) fn next_request_id(&self) -> [u8; 32] {
+        self.request_ids.next()
     }
 
     fn connection_ended(&self) {
@@ -146,12 +152,32 @@ pub fn run(setup: Setup, events: impl Fn(Event)) {
         Err(error) => return events(Event::Failed(error)),
     };
     let report = executor.report().clone();
-    let Setup { index, listeners, plan, metrics, log, inbox, .. } = setup;
+    let Setup {
+        index,
+        listeners,
+        plan,
+        metrics,
+        log,
+        inbox,
+        ..
+    } = setup;
+    let metrics = Rc::new(metrics.writer());
+    metrics.driver(report.driver.name(), report.flags.to_owned());
+    plan.limits.iter().for_each(|limit| limit.touch(index));
     let deadlines = Deadlines::new();
     let pools = plan
         .upstreams
         .iter()
-        .map(|upstream| Pool::new(Arc::clone(upstream), deadlines.clone(), index))
+        .enumerate()
+        .map(|(number, upstream)| {
+            Pool::new(
+                Arc::clone(upstream),
+                deadlines.clone(),
+                Rc::clone(&metrics),
+                number,
+                index,
+            )
+        })
         .collect();
     let worker = Rc::new(Worker {
         index,
@@ -160,6 +186,7 @@ pub fn run(setup: Setup, events: impl Fn(Event)) {
         metrics,
         log,
         clock: Clock::start(),
+        request_ids: RequestIds::new(),
         draining: Cell::new(false),
         connections: Cell::new(0),
         when_empty: RefCell::new(None),
@@ -181,7 +208,9 @@ pub fn run(setup: Setup, events: impl Fn(Event)) {
         Ok(event) => events(event),
         Err(panic) => {
             // Shut the sockets down first: that needs no runtime, whatever state it is in.
-            worker.deadlines.expire_where(Expiry::EndBoth, |_| Some(Why::Stop));
+            worker
+                .deadlines
+                .expire_where(Expiry::EndBoth, |_| Some(Why::Stop));
             let rescue = AssertUnwindSafe(|| executor.block_on(abandon(&worker, &gates)));
             let orderly = catch_unwind(rescue).is_ok();
             if !orderly {
@@ -194,7 +223,7 @@ pub fn run(setup: Setup, events: impl Fn(Event)) {
 }
 
 /// The text of a panic.
-pub fn describe(panic: &(dyn Any + Send)) -> String {
+fn describe(panic: &(dyn Any + Send)) -> String {
     panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
@@ -216,12 +245,21 @@ fn open_gates(worker: &Rc<Worker>, listeners: Vec<OwnedFd>) -> io::Result<Vec<Ga
         let canceller = Canceller::new();
         let loops = (0..ACCEPTS)
             .map(|_| {
-                let accepting =
-                    accept(Rc::clone(worker), listener, Rc::clone(&acceptor), canceller.handle());
+                let accepting = accept(
+                    Rc::clone(worker),
+                    listener,
+                    Rc::clone(&acceptor),
+                    canceller.handle(),
+                );
                 monoio::spawn(accepting)
             })
             .collect();
-        Ok(Gate { listener, acceptor, canceller, loops })
+        Ok(Gate {
+            listener,
+            acceptor,
+            canceller,
+            loops,
+        })
     };
     listeners.into_iter().enumerate().map(open).collect()
 }
@@ -238,7 +276,7 @@ async fn accept(
             Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => return,
             Err(error) if is_about_one_connection(&error) => {}
             Err(_no_resources) => {
-                worker.metrics.accept_error();
+                worker.metrics.accept_failed(listener);
                 monoio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -249,7 +287,7 @@ async fn accept(
 fn admit(worker: &Rc<Worker>, listener: usize, socket: Rc<Socket>, peer: SocketAddr) {
     let served = worker.served();
     let Some(place) = served.plan.listeners[listener].admit() else {
-        worker.metrics.connection_refused(listener);
+        worker.metrics.rejected("connections_max");
         return;
     };
     let worker = Rc::clone(worker);
@@ -258,7 +296,7 @@ fn admit(worker: &Rc<Worker>, listener: usize, socket: Rc<Socket>, peer: SocketA
     let _detached = monoio::spawn(async move {
         let serving = connection::serve(Rc::clone(&worker), listener, socket, peer);
         if let Err(panic) = CatchUnwind(Box::pin(serving)).await {
-            worker.metrics.connection_panic();
+            worker.metrics.connection_panicked();
             crate::telemetry::log::error(
                 "a connection panicked and was closed",
                 &[("worker", &worker.index), ("panic", &describe(&*panic))],
@@ -288,11 +326,7 @@ impl<F: Future> Future for CatchUnwind<F> {
 }
 
 /// Sweeps and listens to the inbox until told to drain; then drains.
-async fn serve(
-    worker: &Rc<Worker>,
-    gates: &RefCell<Vec<Gate>>,
-    inbox: &flume::Receiver<Command>,
-) {
+async fn serve(worker: &Rc<Worker>, gates: &RefCell<Vec<Gate>>, inbox: &flume::Receiver<Command>) {
     let sweeping = monoio::spawn(sweep(Rc::clone(worker)));
     let timeout = loop {
         match inbox.recv_async().await {
@@ -330,7 +364,9 @@ async fn serve(
         }
     };
     if !in_time {
-        worker.deadlines.expire_where(Expiry::EndBoth, |_| Some(Why::Stop));
+        worker
+            .deadlines
+            .expire_where(Expiry::EndBoth, |_| Some(Why::Stop));
         drop(monoio::time::timeout(CLOSE_GRACE, worker.emptied()).await);
     }
     worker.served().pools.iter().for_each(Pool::clear);
@@ -340,7 +376,12 @@ async fn serve(
 /// Stops accepting; who is connected and waits gets in first.
 async fn close_gates(worker: &Rc<Worker>, gates: Vec<Gate>) {
     for gate in gates {
-        let Gate { listener, acceptor, canceller, loops } = gate;
+        let Gate {
+            listener,
+            acceptor,
+            canceller,
+            loops,
+        } = gate;
         drop(canceller.cancel());
         for accepting in loops {
             accepting.await;
@@ -351,7 +392,7 @@ async fn close_gates(worker: &Rc<Worker>, gates: Vec<Gate>) {
         };
         let finished = acceptor.finish(|socket, peer| admit(worker, listener, socket, peer));
         if finished.is_err() {
-            worker.metrics.accept_error();
+            worker.metrics.accept_failed(listener);
         }
     }
 }
@@ -364,7 +405,9 @@ async fn abandon(worker: &Rc<Worker>, gates: &RefCell<Vec<Gate>>) {
             accepting.await;
         }
     }
-    worker.deadlines.expire_where(Expiry::EndBoth, |_| Some(Why::Stop));
+    worker
+        .deadlines
+        .expire_where(Expiry::EndBoth, |_| Some(Why::Stop));
     drop(monoio::time::timeout(CLOSE_GRACE, worker.emptied()).await);
     worker.served().pools.iter().for_each(Pool::clear);
 }

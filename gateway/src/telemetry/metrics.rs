@@ -338,6 +338,12 @@ impl ProcessMetrics {
         self.log_lost.fetch_add(records, Relaxed);
     }
 
+    /// Names that could not be resolved.
+    #[must_use]
+    pub fn resolve_failures_total(&self) -> u64 {
+        self.resolve_failures.load(Relaxed)
+    }
+
     /// Records that the log's sink did not take.
     #[must_use]
     pub fn access_log_lost_total(&self) -> u64 {
@@ -522,4 +528,87 @@ fn filled<T: Default>(count: usize) -> Box<[T]> {
 fn at<T>(counters: &[T], index: usize) -> Option<&T> {
     debug_assert!(index < counters.len(), "no counters for index {index}");
     counters.get(index)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::{BUCKET_BOUNDS_NS, Histogram, MetricsShape, SERIES_MAX, SeriesKey, WorkerMetrics};
+    use crate::telemetry::Method;
+
+    const SHAPE: MetricsShape = MetricsShape {
+        listeners: 1,
+        upstreams: 1,
+        limits: 1,
+    };
+
+    #[test]
+    fn a_bucket_holds_its_upper_bound() {
+        for (bucket, bound) in BUCKET_BOUNDS_NS.iter().enumerate() {
+            let histogram = Histogram::default();
+            histogram.observe(Duration::from_nanos(*bound));
+            histogram.observe(Duration::from_nanos(*bound + 1));
+            assert_eq!(histogram.buckets[bucket].get(), 1);
+            assert_eq!(histogram.buckets[bucket + 1].get(), 1);
+        }
+        assert!(BUCKET_BOUNDS_NS.is_sorted());
+    }
+
+    #[test]
+    fn series_are_bounded_and_what_is_beyond_is_counted() {
+        let metrics = WorkerMetrics::new(0, SHAPE);
+        let writer = metrics.writer();
+        let extra = 7;
+        for _ in 0..2 {
+            for number in 0..SERIES_MAX + extra {
+                let route = Some(u16::try_from(number).unwrap());
+                writer.request_finished(route, Method::Get, 200, Duration::ZERO);
+            }
+        }
+        assert_eq!(metrics.series_overflow.get(), 2 * extra as u64);
+        for (number, slot) in metrics.series.iter().enumerate() {
+            let series = slot.get().unwrap();
+            assert_eq!(series.key.route().map(usize::from), Some(number));
+            assert_eq!(series.durations.buckets[0].get(), 2);
+        }
+    }
+
+    #[test]
+    fn a_second_writer_goes_on_counting_and_starts_its_gauges_anew() {
+        let metrics = WorkerMetrics::new(0, SHAPE);
+        let first = metrics.writer();
+        first.request_began();
+        first.connection_opened(0);
+        first.upstream_connection_opened(0);
+        first.request_finished(Some(1), Method::Get, 200, Duration::ZERO);
+        drop(first);
+        let second = metrics.writer();
+        second.request_finished(Some(1), Method::Get, 200, Duration::ZERO);
+        assert_eq!(metrics.active_requests.get(), 0);
+        assert_eq!(metrics.listeners[0].open.get(), 0);
+        assert_eq!(metrics.listeners[0].accepted.get(), 1);
+        assert_eq!(metrics.upstreams[0].connections[0].get(), 0);
+        assert_eq!(
+            metrics.series[0].get().unwrap().durations.buckets[0].get(),
+            2
+        );
+        assert!(metrics.series[1].get().is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn a_series_key_gives_back_its_parts(
+            route in prop::option::of(0..u16::MAX),
+            method in 0..Method::ALL.len(),
+            status in 0..1000u16,
+        ) {
+            let key = SeriesKey::new(route, Method::ALL[method], status);
+            prop_assert_eq!(key.route(), route);
+            prop_assert_eq!(key.method(), Method::ALL[method]);
+            prop_assert_eq!(key.status(), u32::from(status));
+        }
+    }
 }

@@ -344,3 +344,67 @@ impl<'a> Input<'a> {
         Some(text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{AccessRecord, RecordAddress};
+    use crate::telemetry::{End, LimitOutcome, Scheme, Version};
+    use std::time::Duration;
+
+    #[test]
+    fn a_record_survives_its_binary_form() {
+        let full = AccessRecord {
+            unix_us: 1_700_000_000_000_000,
+            duration: Duration::from_micros(1234),
+            method: b"GET",
+            scheme: Scheme::Https,
+            path: b"/a\xff",
+            query: Some(b""),
+            version: Version::Http10,
+            route: Some(0),
+            status: 429,
+            request_body_bytes: 1,
+            response_body_bytes: u64::MAX,
+            client: Some("2001:db8::1".parse().unwrap()),
+            peer: Some("192.0.2.1:65535".parse().unwrap()),
+            host: b"example",
+            user_agent: b"agent",
+            referer: b"referer",
+            request_id: b"id",
+            listener: 7,
+            upstream: Some(9),
+            upstream_address: RecordAddress::Socket("[::1]:80".parse().unwrap()),
+            end: End::Limited,
+            error_type: "rate",
+            retries: 2,
+            limit: Some((3, LimitOutcome::ShadowLimited)),
+            connect: Some(Duration::ZERO),
+            first_byte: Some(Duration::from_micros(5)),
+        };
+        let unix = RecordAddress::Unix(b"/run/u.sock");
+        for record in [
+            full,
+            AccessRecord::default(),
+            AccessRecord {
+                upstream_address: unix,
+                ..AccessRecord::default()
+            },
+        ] {
+            let mut bytes = Vec::new();
+            record.encode(&mut bytes);
+            assert_eq!(AccessRecord::decode(&bytes), Some(record));
+            for cut in 0..bytes.len() {
+                assert_eq!(AccessRecord::decode(&bytes[..cut]), None, "cut at {cut}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_any_bytes_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            let _ = AccessRecord::decode(&bytes);
+        }
+    }
+}

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 
 use super::kinds::{LimitOutcome, Timeout, UpstreamConnectionState, UpstreamError};
 use super::metrics::{
@@ -52,8 +52,7 @@ fn requests(page: &mut Page, workers: &[Arc<WorkerMetrics>], labels: &Labels) {
     let mut series = BTreeMap::new();
     for one in workers
         .iter()
-        .flat_map(|worker| &worker.series)
-        .map_while(|slot| slot.get())
+        .flat_map(|worker| worker.series.iter().map_while(OnceLock::get))
     {
         series
             .entry(one.key)
@@ -120,8 +119,7 @@ fn refusals(page: &mut Page, workers: &[Arc<WorkerMetrics>], labels: &Labels) {
     let mut reasons = BTreeMap::new();
     for reason in workers
         .iter()
-        .flat_map(|worker| &worker.reasons)
-        .map_while(|slot| slot.get())
+        .flat_map(|worker| worker.reasons.iter().map_while(OnceLock::get))
     {
         *reasons.entry(reason.name).or_insert(0u64) += reason.count.get();
     }
@@ -213,10 +211,7 @@ fn own(page: &mut Page, workers: &[Arc<WorkerMetrics>], process: &ProcessMetrics
         &names::WORKER_RESTARTS,
         process.worker_restarts.load(Relaxed),
     );
-    page.single(
-        &names::RESOLVE_FAILURES,
-        process.resolve_failures.load(Relaxed),
-    );
+    page.single(&names::RESOLVE_FAILURES, process.resolve_failures_total());
 
     let mut drivers = BTreeMap::new();
     for driver in workers.iter().filter_map(|worker| worker.driver.get()) {

@@ -120,3 +120,113 @@ impl LogReader {
         self.consumer.is_abandoned() && self.consumer.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::{LENGTH_BYTES, LogWriter, ring};
+    use crate::telemetry::record::{PATH_BYTES_MAX, RECORD_BYTES_MAX};
+    use crate::telemetry::{AccessRecord, RecordAddress};
+
+    fn push(writer: &LogWriter, number: u64, path: &[u8]) -> bool {
+        writer.push(&AccessRecord {
+            unix_us: number,
+            path,
+            ..AccessRecord::default()
+        })
+    }
+
+    #[test]
+    fn records_come_out_whole_and_in_order_over_many_turns_of_the_ring() {
+        let (writer, mut reader) = ring(3, 1000, thread::current());
+        assert_eq!(reader.worker(), 3);
+        let path = [b'x'; 300];
+        let (mut next_in, mut next_out) = (0, 0);
+        // Lengths that do not divide the ring put the wrap into every place of a record.
+        while next_out < 10_000 {
+            while push(
+                &writer,
+                next_in,
+                &path[..usize::try_from(next_in % 301).unwrap()],
+            ) {
+                next_in += 1;
+            }
+            while let Some(record) = reader.next_record() {
+                assert_eq!(record.unix_us, next_out);
+                assert_eq!(record.path.len() as u64, next_out % 301);
+                next_out += 1;
+            }
+            assert_eq!(next_in, next_out, "an empty ring has room");
+        }
+    }
+
+    #[test]
+    fn a_full_ring_refuses_and_spoils_nothing() {
+        let (writer, mut reader) = ring(0, 1000, thread::current());
+        let taken = (0..100)
+            .filter(|number| push(&writer, *number, b"/"))
+            .count();
+        assert!((1..100).contains(&taken));
+        let read = std::iter::from_fn(|| reader.next_record().map(|record| record.unix_us));
+        assert!(read.eq(0..taken as u64));
+    }
+
+    #[test]
+    fn the_longest_record_fits_and_longer_texts_are_cut() {
+        let (writer, mut reader) = ring(0, LENGTH_BYTES + RECORD_BYTES_MAX, thread::current());
+        let long = vec![b'a'; 100_000];
+        let text = String::from_utf8(long.clone()).unwrap();
+        let record = AccessRecord {
+            method: &long,
+            path: &long,
+            query: Some(&long),
+            host: &long,
+            user_agent: &long,
+            referer: &long,
+            request_id: &long,
+            upstream_address: RecordAddress::Unix(&long),
+            error_type: &text,
+            client: Some("::1".parse().unwrap()),
+            peer: Some("[::1]:1".parse().unwrap()),
+            ..AccessRecord::default()
+        };
+        assert!(writer.push(&record));
+        let record = reader.next_record().unwrap();
+        assert_eq!(record.path.len(), PATH_BYTES_MAX);
+        assert_eq!(record.query.map(<[u8]>::len), Some(PATH_BYTES_MAX));
+    }
+
+    #[test]
+    fn a_ring_is_finished_when_its_writer_left_and_the_last_record_is_read() {
+        let (writer, mut reader) = ring(0, 1000, thread::current());
+        assert!(push(&writer, 1, b"/"));
+        assert!(!reader.is_finished());
+        drop(writer);
+        assert!(!reader.is_finished());
+        assert!(reader.next_record().is_some());
+        assert!(reader.is_finished());
+    }
+
+    #[test]
+    fn nothing_is_lost_between_two_threads() {
+        const RECORDS: u64 = 50_000;
+        let (writer, mut reader) = ring(0, 4096, thread::current());
+        let worker = thread::Builder::new().spawn(move || {
+            (0..RECORDS)
+                .map(|n| u64::from(push(&writer, n, b"/a/path")))
+                .sum::<u64>()
+        });
+        let (mut read, mut last) = (0, None);
+        while !reader.is_finished() {
+            while let Some(record) = reader.next_record() {
+                assert!(Some(record.unix_us) > last);
+                assert_eq!(record.path, b"/a/path");
+                last = Some(record.unix_us);
+                read += 1;
+            }
+            thread::yield_now();
+        }
+        assert_eq!(worker.unwrap().join().unwrap(), read);
+    }
+}

@@ -41,7 +41,13 @@ impl Endpoint {
     /// An endpoint without connections.
     #[must_use]
     pub fn new(target: Target, label: String, weight: u32, connections_max: u32) -> Self {
-        Self { target, label, weight, connections_max, connections: AtomicU32::new(0) }
+        Self {
+            target,
+            label,
+            weight,
+            connections_max,
+            connections: AtomicU32::new(0),
+        }
     }
 
     /// Open connections of the process to it, idle ones included.

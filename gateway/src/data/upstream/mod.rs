@@ -16,6 +16,7 @@ pub use endpoint::{AddressCell, Endpoint, Target, Upstream};
 pub use pool::Pool;
 
 use super::Why;
+use crate::telemetry::{MetricsWriter, UpstreamConnectionState};
 use endpoint::Permit;
 
 /// A leased connection to an endpoint. Dropping it closes the connection; [`Pool::give_back`] keeps it.
@@ -31,8 +32,7 @@ pub struct Lease {
     pub reused: bool,
     /// How long connecting took; zero for a reused one.
     pub connect_time: Duration,
-    /// Gives the place among the endpoint's connections back.
-    _permit: Permit,
+    place: Place,
 }
 
 impl Lease {
@@ -40,6 +40,44 @@ impl Lease {
     #[must_use]
     pub fn socket(&self) -> &Rc<Socket> {
         self.reader.socket()
+    }
+}
+
+/// A connection's place among its endpoint's and in the metrics; dropping it gives both back.
+#[derive(Debug)]
+struct Place {
+    _permit: Permit,
+    metrics: Rc<MetricsWriter>,
+    upstream: usize,
+    state: UpstreamConnectionState,
+}
+
+impl Place {
+    fn new(permit: Permit, metrics: Rc<MetricsWriter>, upstream: usize) -> Self {
+        metrics.upstream_connection_opened(upstream);
+        Self {
+            _permit: permit,
+            metrics,
+            upstream,
+            state: UpstreamConnectionState::Active,
+        }
+    }
+
+    fn begin_use(&mut self) {
+        self.state = UpstreamConnectionState::Active;
+        self.metrics.upstream_connection_reused(self.upstream);
+    }
+
+    fn end_use(&mut self) {
+        self.state = UpstreamConnectionState::Idle;
+        self.metrics.upstream_connection_pooled(self.upstream);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.metrics
+            .upstream_connection_closed(self.upstream, self.state);
     }
 }
 

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use runtime::{Deadlines, Expiry, Reader, Socket};
 
 use super::endpoint::{Endpoint, Target, Upstream};
-use super::{Lease, LeaseError};
+use super::{Lease, LeaseError, Place};
 use crate::data::Why;
+use crate::telemetry::MetricsWriter;
 
 /// Endpoints tried for one request when connecting fails. Nothing was sent, so any request may go to another.
 const CONNECT_TRIES_MAX: usize = 3;
@@ -20,6 +21,9 @@ const CONNECT_TRIES_MAX: usize = 3;
 pub struct Pool {
     upstream: Arc<Upstream>,
     deadlines: Deadlines<Why>,
+    metrics: Rc<MetricsWriter>,
+    /// The upstream's index, for the metrics.
+    number: usize,
     state: RefCell<State>,
 }
 
@@ -35,15 +39,31 @@ struct State {
 impl Pool {
     /// An empty pool. `worker` staggers the workers, so that they do not all begin with the first endpoint.
     #[must_use]
-    pub fn new(upstream: Arc<Upstream>, deadlines: Deadlines<Why>, worker: usize) -> Self {
+    pub fn new(
+        upstream: Arc<Upstream>,
+        deadlines: Deadlines<Why>,
+        metrics: Rc<MetricsWriter>,
+        number: usize,
+        worker: usize,
+    ) -> Self {
         let mut balance =
             SmoothRoundRobin::new(upstream.endpoints.iter().map(|endpoint| endpoint.weight));
         for _ in 0..worker {
             balance.next();
         }
         let idle = upstream.endpoints.iter().map(|_| Vec::new()).collect();
-        let state = State { idle, balance, rotation: worker };
-        Self { upstream, deadlines, state: RefCell::new(state) }
+        let state = State {
+            idle,
+            balance,
+            rotation: worker,
+        };
+        Self {
+            upstream,
+            deadlines,
+            metrics,
+            number,
+            state: RefCell::new(state),
+        }
     }
 
     /// What is shared of the upstream.
@@ -64,6 +84,7 @@ impl Pool {
                 state.balance.next();
                 lease.reused = true;
                 lease.connect_time = Duration::ZERO;
+                lease.place.begin_use();
                 return Some(lease);
             }
         }
@@ -81,7 +102,9 @@ impl Pool {
         for _ in 0..tries {
             let index = self.state.borrow_mut().balance.next();
             let endpoint = &self.upstream.endpoints[index];
-            let Some(permit) = endpoint.admit() else { continue };
+            let Some(permit) = endpoint.admit() else {
+                continue;
+            };
             let start = now();
             match self.open(endpoint).await {
                 Ok(socket) => {
@@ -92,7 +115,7 @@ impl Pool {
                         endpoint: index,
                         reused: false,
                         connect_time: now().duration_since(start),
-                        _permit: permit,
+                        place: Place::new(permit, Rc::clone(&self.metrics), self.number),
                     });
                 }
                 Err(error) => last_error = error,
@@ -139,7 +162,10 @@ impl Pool {
     /// The next read is armed at once: it will bring the next response, and until then shows a connection that the
     /// endpoint closed.
     pub fn give_back(&self, mut lease: Lease) {
-        debug_assert!(lease.reader.data().is_empty(), "bytes left over are somebody else's answer");
+        debug_assert!(
+            lease.reader.data().is_empty(),
+            "bytes left over are somebody else's answer"
+        );
         let config = &self.upstream.config;
         let mut state = self.state.borrow_mut();
         let idle = &mut state.idle[lease.endpoint];
@@ -147,7 +173,10 @@ impl Pool {
             return;
         }
         lease.reader.arm();
-        lease.deadline.set(config.keepalive_timeout, Expiry::EndBoth, Why::PoolIdle);
+        lease.place.end_use();
+        lease
+            .deadline
+            .set(config.keepalive_timeout, Expiry::EndBoth, Why::PoolIdle);
         idle.push(lease);
     }
 
@@ -208,7 +237,10 @@ impl SmoothRoundRobin {
         }
         let gain = |index: usize| self.current[index] + self.weights[index];
         // The first of the richest: `max_by_key` would take the last.
-        (0..self.weights.len()).rev().max_by_key(|&index| gain(index)).unwrap_or(0)
+        (0..self.weights.len())
+            .rev()
+            .max_by_key(|&index| gain(index))
+            .unwrap_or(0)
     }
 
     /// Takes the turn.
