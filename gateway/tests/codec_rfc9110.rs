@@ -1,5 +1,7 @@
 //! The codec against RFC 9110 (HTTP semantics), by section. Each test says the clause in its own words.
 
+#![expect(clippy::expect_used, reason = "helpers of tests")]
+
 mod codec_support;
 
 use codec_support::{FORWARD, RULES, accept, accept_under, forward, forward_as, refusal};

@@ -1,6 +1,10 @@
 //! Reads and writes heads the way a connection does, for the tests of the codec.
 
-#![expect(clippy::expect_used, reason = "test helpers")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic_in_result_fn,
+    reason = "test helpers"
+)]
 
 use gateway::config::{PathPolicy, UnderscoreHeaders};
 use gateway::data::codec::{

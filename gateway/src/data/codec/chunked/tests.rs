@@ -1,3 +1,8 @@
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "tests may overflow and fail"
+)]
+
 use super::*;
 
 const CHUNKS: ChunkedOutput = ChunkedOutput::Chunked { trailers: true };
