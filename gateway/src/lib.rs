@@ -1,5 +1,6 @@
 //! Ringgate, the gateway: everything but `main`, so that tests, benches and fuzzers reach it.
 
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod data;
