@@ -1,20 +1,27 @@
 //! The control thread through real sockets: admin pages and the demo upstream.
 
 #![expect(clippy::unwrap_used, reason = "test helpers")]
-#![expect(clippy::disallowed_types, reason = "tests may wait for sockets")]
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "tests may wait for sockets"
+)]
 
 mod exposition;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use exposition::Exposition;
+use gateway::config::{ConfigSource, load};
 use gateway::control::admin::{self, AdminState};
 use gateway::control::lifecycle::{Lifecycle, Phase};
 use gateway::control::resolve::Resolver;
 use gateway::control::{ControlHandle, ControlSetup, demo};
+use gateway::data::plan::{Addresses, Plan};
+use gateway::data::upstream::AddressCell;
 use gateway::telemetry::process::ProcessSample;
 use gateway::telemetry::{Labels, Method, MetricsShape, ProcessMetrics, WorkerMetrics};
 use serde_json::Value;
@@ -24,6 +31,27 @@ struct Running {
     admin: SocketAddr,
     demo: SocketAddr,
     state: AdminState,
+}
+
+struct NoAddresses;
+
+impl Addresses for NoAddresses {
+    fn cell(&mut self, _host: &str, _port: u16) -> AddressCell {
+        AddressCell::default()
+    }
+
+    fn demo(&self) -> Option<SocketAddr> {
+        None
+    }
+}
+
+fn plan() -> Plan {
+    let source = ConfigSource::Text {
+        name: "test",
+        text: "listeners = [{ name = 'web', address = '127.0.0.1:0' }]",
+    };
+    let config = load(source, &|_| None).unwrap();
+    Plan::new(&config, 1, Instant::now(), &mut NoAddresses).unwrap()
 }
 
 fn start(resolver: Resolver) -> Running {
@@ -38,6 +66,8 @@ fn start(resolver: Resolver) -> Running {
             .map(|worker| WorkerMetrics::new(worker, shape))
             .into(),
         process: Arc::new(ProcessMetrics::default()),
+        plan: Arc::new(plan()),
+        commands: Arc::new([]),
         labels: Arc::new(Labels {
             routes: vec!["users".to_owned()],
             ..Labels::default()
@@ -136,7 +166,7 @@ fn the_admin_root_lists_what_there_is_and_nothing_else_is_there() {
     let (status, _, body) = get(running.admin, "/");
     let body = String::from_utf8(body).unwrap();
     assert_eq!(status, 200);
-    for path in ["/metrics", "/healthz", "/readyz"] {
+    for path in ["/metrics", "/top", "/healthz", "/readyz"] {
         assert!(body.contains(path));
         assert_eq!(
             exchange(running.admin, &format!("POST {path} HTTP/1.1"), b"x").0,

@@ -13,6 +13,7 @@ pub mod resolve;
 mod serve;
 pub mod signal;
 pub mod supervisor;
+mod top;
 
 use std::fmt;
 use std::io;

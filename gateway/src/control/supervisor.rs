@@ -130,6 +130,8 @@ fn prepare(
         demo: demo.as_ref().and_then(|demo| demo.local_addr().ok()),
     };
     let plan = Plan::new(config, cores.len(), origin_of_time(), &mut names).map_err(Failure)?;
+    let plan = Arc::new(plan);
+    let inboxes: Vec<_> = cores.iter().map(|_| flume::unbounded()).collect();
     let metrics = metrics(config, cores.len());
     let labels = Arc::new(labels(config));
     let process = Arc::new(ProcessMetrics::default());
@@ -152,6 +154,8 @@ fn prepare(
             workers: Arc::clone(&metrics),
             process: Arc::clone(&process),
             labels,
+            plan: Arc::clone(&plan),
+            commands: inboxes.iter().map(|(sender, _)| sender.clone()).collect(),
         },
         on_signal: Box::new(move |signal| drop(signals.send(Event::Signal(signal)))),
     })
@@ -161,7 +165,8 @@ fn prepare(
         config,
         cores,
         sockets,
-        plan: Arc::new(plan),
+        plan,
+        inboxes,
         metrics,
         process,
         lifecycle,
@@ -184,6 +189,8 @@ struct Supervisor<'a> {
     process: Arc<ProcessMetrics>,
     lifecycle: Arc<Lifecycle>,
     access_log: Option<AccessLog>,
+    /// What each worker is told through; a replacement takes over its predecessor's.
+    inboxes: Vec<(flume::Sender<Command>, flume::Receiver<Command>)>,
     events: flume::Sender<Event>,
     inbox: flume::Receiver<Event>,
     workers: HashMap<usize, Running>,
@@ -233,7 +240,7 @@ impl Supervisor<'_> {
     }
 
     fn spawn(&mut self, index: usize) -> Result<(), Failure> {
-        let (commands, inbox) = flume::unbounded();
+        let (commands, inbox) = self.inboxes[index].clone();
         let runtime = &self.config.runtime;
         let setup = worker::Setup {
             index,

@@ -11,6 +11,7 @@ pub mod record;
 pub mod render;
 pub mod ring;
 mod series;
+pub mod top;
 
 pub use counter::BUCKET_BOUNDS_NS;
 pub use kinds::{
@@ -18,6 +19,6 @@ pub use kinds::{
 };
 pub use metrics::{MetricsShape, MetricsWriter, ProcessMetrics, WorkerMetrics};
 pub use record::{AccessRecord, RecordAddress};
-pub use render::{Labels, render};
+pub use render::{Labels, LimitSample, render};
 pub use ring::{LogReader, LogWriter};
 pub use series::SERIES_MAX;

@@ -4,7 +4,7 @@
 
 mod format;
 mod sink;
-mod time;
+pub(super) mod time;
 
 use std::io;
 use std::sync::Arc;

@@ -49,7 +49,7 @@ impl Civil {
 }
 
 /// Appends `2026-01-31T23:59:59.123456Z` (RFC 3339).
-pub(super) fn rfc3339(unix_us: u64, out: &mut Vec<u8>) {
+pub(in crate::control) fn rfc3339(unix_us: u64, out: &mut Vec<u8>) {
     let Civil {
         year,
         month,
