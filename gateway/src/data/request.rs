@@ -171,10 +171,12 @@ fn decide(
     let request = parse_request(head, &listener.rules, fields).map_err(Error::Request)?;
     record.request = Some(request);
 
+    if request.max_forwards == Some(0) {
+        return Ok(Decision::Options);
+    }
     normal.clear();
     let policy = listener.config.path_policy;
     let path: &[u8] = match request.form {
-        TargetForm::Asterisk if request.max_forwards == Some(0) => return Ok(Decision::Options),
         TargetForm::Asterisk => b"/",
         TargetForm::Origin | TargetForm::Absolute => {
             let sent = request.path.of(head);
