@@ -15,8 +15,11 @@ use loom::thread;
 
 /// A limiter of `slots` slots that admits `burst` units and then nothing for a day.
 fn limiter(slots: u64, burst: u64) -> Limiter {
-    Limiter::new(LimiterOptions { quota: Quota::new(1, Period::Day, burst).unwrap(), table: table(slots) })
-        .unwrap()
+    Limiter::new(LimiterOptions {
+        quota: Quota::new(1, Period::Day, burst).unwrap(),
+        table: table(slots),
+    })
+    .unwrap()
 }
 
 /// One shard of so many slots.
@@ -52,7 +55,11 @@ fn model(threads: impl Fn() + Sync + Send + 'static) {
 }
 
 /// Runs the closure on a second thread and on this one and adds up the units they say were admitted.
-fn both(limiter: Limiter, one: impl Fn(&Limiter) -> u64 + Send + 'static, two: impl Fn(&Limiter) -> u64) -> (Arc<Limiter>, u64) {
+fn both(
+    limiter: Limiter,
+    one: impl Fn(&Limiter) -> u64 + Send + 'static,
+    two: impl Fn(&Limiter) -> u64,
+) -> (Arc<Limiter>, u64) {
     let limiter = Arc::new(limiter);
     let shared = Arc::clone(&limiter);
     let other = thread::spawn(move || one(&shared));
@@ -71,8 +78,11 @@ fn two_updates_of_one_bucket_both_count() {
         let key = key_in(0, 0, 1);
         let limiter = limiter(2, 2);
         assert_eq!(units(&limiter, key, at(0)), 1);
-        let (limiter, total) =
-            both(limiter, move |l| units(l, key, at(0)), move |l| units(l, key, at(0)));
+        let (limiter, total) = both(
+            limiter,
+            move |l| units(l, key, at(0)),
+            move |l| units(l, key, at(0)),
+        );
         assert_eq!(total, 1);
         assert_eq!(limiter.look(key, 0, at(0)).remaining(), 0);
     });
@@ -82,8 +92,11 @@ fn two_updates_of_one_bucket_both_count() {
 fn two_first_requests_of_a_key_find_one_bucket() {
     model(|| {
         let key = key_in(0, 0, 1);
-        let (limiter, total) =
-            both(limiter(2, 1), move |l| units(l, key, at(0)), move |l| units(l, key, at(0)));
+        let (limiter, total) = both(
+            limiter(2, 1),
+            move |l| units(l, key, at(0)),
+            move |l| units(l, key, at(0)),
+        );
         assert_eq!(total, 1);
         assert_eq!(limiter.sweep(0, at(0)), 1);
         assert_eq!(limiter.stats(at(0)).overflowed, 0);
@@ -133,8 +146,11 @@ fn two_keys_for_one_slot_get_one_bucket_each() {
     model(|| {
         let (a, b) = (key_in(0, 0, 0), key_in(1, 0, 0));
         let limiter = limiter(1, 1);
-        let (limiter, total) =
-            both(limiter, move |l| units(l, a, at(0)), move |l| 10 * units(l, b, at(0)));
+        let (limiter, total) = both(
+            limiter,
+            move |l| units(l, a, at(0)),
+            move |l| 10 * units(l, b, at(0)),
+        );
         assert!([11, 1, 10].contains(&total), "{total}");
         assert_eq!(units(&limiter, a, at(0)) + units(&limiter, b, at(0)), 0);
     });
@@ -162,7 +178,9 @@ fn a_refund_beside_an_update_loses_neither() {
     model(|| {
         let key = key_in(0, 0, 1);
         let limiter = limiter(2, 3);
-        let Decision::Allowed(allowed) = limiter.check(key, 2, at(0)) else { panic!("full") };
+        let Decision::Allowed(allowed) = limiter.check(key, 2, at(0)) else {
+            panic!("full")
+        };
         let charge = std::sync::Mutex::new(Some(allowed.charge()));
         let (limiter, total) = both(
             limiter,
@@ -184,7 +202,9 @@ fn a_refund_beside_a_take_over_touches_only_its_own_key() {
     model(|| {
         let (key, stranger) = (key_in(0, 0, 0), key_in(1, 0, 0));
         let limiter = limiter(1, 1);
-        let Decision::Allowed(allowed) = limiter.check(key, 1, at(0)) else { panic!("full") };
+        let Decision::Allowed(allowed) = limiter.check(key, 1, at(0)) else {
+            panic!("full")
+        };
         let charge = std::sync::Mutex::new(Some(allowed.charge()));
         let (limiter, total) = both(
             limiter,
