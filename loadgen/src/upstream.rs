@@ -100,10 +100,11 @@ pub fn run(
         threads.push(runtime::thread::spawn(
             format!("upstream-{index}"),
             cores.get(index % cores.len().max(1)).copied(),
-            move || run_thread(options.driver, socket, &stop, &ready),
+            move || run_thread(options.driver, socket, &stop, ready),
         )?);
     }
     drop(ready);
+    // Each thread lets go of its sender when it is ready or has failed.
     if all_ready.iter().count() == threads.len() {
         listening(address)?;
     } else {
@@ -121,7 +122,7 @@ fn run_thread(
     driver: runtime::Choice,
     listener: OwnedFd,
     stop: &AtomicBool,
-    ready: &Sender<()>,
+    ready: Sender<()>,
 ) -> io::Result<()> {
     let mut executor = Executor::new(runtime::Options {
         choice: driver,
@@ -133,6 +134,7 @@ fn run_thread(
             monoio::spawn(accept(Rc::clone(&acceptor)));
         }
         let _ = ready.send(());
+        drop(ready);
         while !stop.load(Ordering::Relaxed) {
             monoio::time::sleep(STOP_CHECK).await;
         }

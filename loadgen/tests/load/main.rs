@@ -1,0 +1,12 @@
+//! The program against real servers, by subject. One crate, so that it links once.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests, outside test functions"
+)]
+
+mod errors;
+mod exit_codes;
+mod modes;
+mod stall;
+mod support;
