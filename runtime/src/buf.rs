@@ -152,6 +152,17 @@ impl Buf {
         }
     }
 
+    /// Shows again the last `count` bytes that were consumed. For one who consumed them and did nothing else since.
+    pub(crate) fn unconsume(&mut self, count: usize) {
+        debug_assert!(count <= self.begin, "shows bytes that were never there");
+        self.begin = self.begin.saturating_sub(count);
+    }
+
+    /// Moves the start of the window, without forgetting what lies before it.
+    pub(crate) fn skip(&mut self, count: usize) {
+        self.begin = (self.begin + count).min(self.end);
+    }
+
     /// Keeps only the first `count` readable bytes.
     pub fn truncate(&mut self, count: usize) {
         self.end = self.end.min(self.begin + count);

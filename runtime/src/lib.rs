@@ -13,6 +13,7 @@ mod buf;
 pub mod cores;
 mod deadline;
 mod driver;
+pub mod limits;
 pub mod listen;
 mod reader;
 mod socket;

@@ -128,7 +128,7 @@ impl Socket {
         }
     }
 
-    /// Writes all of `buf` and gives it back, emptied; `progress` hears of the bytes as the kernel takes them.
+    /// Writes all of `buf` and gives it back as it was; `progress` hears of the bytes as the kernel takes them.
     ///
     /// Only one write may be under way. Dropping the future leaves the connection in an unknown state: bytes may
     /// still go out, so it must be closed then.
@@ -142,20 +142,26 @@ impl Socket {
         mut buf: Buf,
         mut progress: impl FnMut(usize),
     ) -> (io::Result<()>, Buf) {
-        while !buf.is_empty() {
+        let mut total = 0;
+        let result = loop {
+            if buf.is_empty() {
+                break Ok(());
+            }
             let (sent, back) = self.send(buf).await;
             buf = back;
             match sent {
-                Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), buf),
+                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     progress(count);
-                    buf.consume(count);
+                    total += count;
+                    buf.skip(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return (Err(error), buf),
+                Err(error) => break Err(error),
             }
-        }
-        (Ok(()), buf)
+        };
+        buf.unconsume(total);
+        (result, buf)
     }
 
     /// Waits until there is something to read, the end, or an error, without holding a buffer.

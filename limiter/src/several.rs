@@ -1,0 +1,109 @@
+//! Several limits on one request: all of them or nothing.
+
+use crate::clock::Timestamp;
+use crate::decision::Decision;
+use crate::key::Key;
+use crate::keyed::Limiter;
+
+/// What a limit's refusal does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// It refuses the request.
+    Enforce,
+    /// It is reported, and the request goes on.
+    Shadow,
+}
+
+/// One of the limits of a request.
+#[derive(Debug)]
+pub struct Check<'a> {
+    /// The limit.
+    pub limiter: &'a Limiter,
+    /// By what it counts this request.
+    pub key: Key,
+    /// Units that the request takes of it.
+    pub cost: u64,
+    /// What its refusal does.
+    pub mode: Mode,
+    /// Its decision, written by [`check_all`].
+    pub decision: Option<Decision<'a>>,
+}
+
+impl<'a> Check<'a> {
+    /// A check of one unit that is enforced.
+    #[must_use]
+    pub const fn new(limiter: &'a Limiter, key: Key) -> Self {
+        Self {
+            limiter,
+            key,
+            cost: 1,
+            mode: Mode::Enforce,
+            decision: None,
+        }
+    }
+
+    /// Whether this limit forbids the request.
+    fn forbids(&self) -> bool {
+        let refused = self
+            .decision
+            .as_ref()
+            .is_some_and(|decision| !decision.is_allowed());
+        refused && self.mode == Mode::Enforce
+    }
+}
+
+/// Takes the cost of a request from all its limits, or from none of them.
+///
+/// Looks at all first and writes nothing if one refuses. Then it takes them in order; where another thread has drained one
+/// meanwhile, what was taken of those before is given back. Between the taking and the giving back another request can be
+/// refused units that are in fact free: at most the cost of those requests that other threads are giving back at that
+/// moment, for one thread of all but the last limit once. No request is ever admitted that a limit forbids.
+///
+/// A limit in shadow takes what it has and never refuses.
+///
+/// # Errors
+///
+/// The index of the limit that refuses; of several, the one that wants the longest wait. Every check then holds what its own
+/// limit would have decided, and nothing is charged.
+pub fn check_all(checks: &mut [Check<'_>], now: Timestamp) -> Result<(), usize> {
+    // One limit decides at once.
+    if checks.len() > 1 {
+        for check in &mut *checks {
+            check.decision = Some(check.limiter.look(check.key, check.cost, now));
+        }
+        if let Some(index) = longest_wait(checks) {
+            return Err(index);
+        }
+    }
+    for index in 0..checks.len() {
+        let (taken, rest) = checks.split_at_mut(index);
+        let Some(check) = rest.first_mut() else { break };
+        check.decision = Some(check.limiter.check(check.key, check.cost, now));
+        if check.forbids() {
+            for earlier in taken {
+                if let Some(Decision::Allowed(allowed)) = &earlier.decision {
+                    earlier.limiter.give_back(allowed, now);
+                }
+            }
+            return Err(index);
+        }
+    }
+    Ok(())
+}
+
+/// The forbidding limit whose refusal lasts longest; one that will never admit the request before all others.
+fn longest_wait(checks: &[Check<'_>]) -> Option<usize> {
+    let wait = |check: &Check<'_>| match &check.decision {
+        Some(Decision::Refused(refused)) => refused
+            .retry_after()
+            .map_or(u128::MAX, |wait| wait.as_nanos()),
+        _ => 0,
+    };
+    let forbidding = checks
+        .iter()
+        .enumerate()
+        .filter(|(_, check)| check.forbids());
+    forbidding
+        .max_by_key(|(_, check)| wait(check))
+        .map(|(index, _)| index)
+}
