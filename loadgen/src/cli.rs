@@ -11,13 +11,15 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use http::{HeaderName, HeaderValue, Method};
 
+use crate::compare::Finding;
 use crate::plan::{Expected, Mode, Pacing, Plan};
 use crate::rate::RateSpec;
 use crate::report::{self, Report};
 use crate::request::{self, RequestSpec};
 use crate::schedule::Process;
+use crate::slo::Slo;
 use crate::target::Target;
-use crate::{run, units, upstream};
+use crate::{compare, run, units, upstream};
 
 /// The result of a run as a code of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +30,8 @@ enum Exit {
     /// The arguments are wrong. clap uses the same code.
     Usage,
     GeneratorBound,
+    /// A goal was missed, or the second of two runs is worse.
+    Missed,
 }
 
 impl From<Exit> for ExitCode {
@@ -37,6 +41,7 @@ impl From<Exit> for ExitCode {
             Exit::Failed => 1,
             Exit::Usage => 2,
             Exit::GeneratorBound => 3,
+            Exit::Missed => 4,
         })
     }
 }
@@ -52,7 +57,8 @@ Exit codes:
   0  no errors
   1  requests failed, or the run could not be made
   2  wrong arguments
-  3  generator-bound: it could not keep the schedule (no errors otherwise)";
+  3  generator-bound: it could not keep the schedule (no errors otherwise)
+  4  a goal of --slo was missed, or `compare` finds the second run worse";
 
 /// An HTTP load generator with honest latencies.
 #[derive(Debug, Parser)]
@@ -75,6 +81,16 @@ struct Cli {
 enum Command {
     /// Runs a server to send load to: fast, with answers chosen by path.
     Upstream(UpstreamArgs),
+    /// Compares two runs written with --json: what differs by more than noise.
+    Compare(CompareArgs),
+}
+
+#[derive(Debug, Args)]
+struct CompareArgs {
+    /// The run to compare with.
+    before: PathBuf,
+    /// The run to judge.
+    after: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -153,6 +169,9 @@ struct RunArgs {
     /// What to run on.
     #[arg(long, value_enum, default_value_t)]
     driver: Driver,
+    /// Goals, all of which must hold: p99<5ms,errors<0.1%,rate>19k; pN, mean, max, errors, rate.
+    #[arg(long, value_name = "GOALS")]
+    slo: Option<Slo>,
     /// For what is random.
     #[arg(long, value_name = "N", default_value = "1")]
     seed: u64,
@@ -207,9 +226,11 @@ impl From<Driver> for runtime::Choice {
 /// Runs the program on the arguments of the process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    raise_descriptor_limit();
+    // Each connection is a descriptor. Where this is refused, the connections that are too many say so.
+    drop(runtime::limits::raise_open_files());
     let result = match cli.command {
         Some(Command::Upstream(args)) => serve(&args),
+        Some(Command::Compare(args)) => compare(&args),
         None => load(cli.run),
     };
     let exit = result.unwrap_or_else(|error| {
@@ -247,15 +268,6 @@ fn complain(message: &str) {
     drop(writeln!(io::stderr(), "ringgate-load: {message}"));
 }
 
-/// Each connection is a descriptor, and the default limit is made for programs that use `select`.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    // Where it is refused, a run that needs more says which connection could not be made.
-    let _ = setrlimit(Resource::Nofile, limit);
-}
-
 fn stop_on_signal() -> io::Result<Arc<AtomicBool>> {
     use signal_hook::consts::{SIGINT, SIGTERM};
     let stop = Arc::new(AtomicBool::new(false));
@@ -282,6 +294,16 @@ fn serve(args: &UpstreamArgs) -> Result<Exit, Error> {
     Ok(Exit::Ok)
 }
 
+fn compare(args: &CompareArgs) -> Result<Exit, Error> {
+    let (page, finding) = compare::compare(&args.before, &args.after)?;
+    io::stdout().write_all(page.as_bytes())?;
+    Ok(match finding {
+        Finding::NoDifference | Finding::Better => Exit::Ok,
+        Finding::Worse => Exit::Missed,
+        Finding::Unknown => Exit::Failed,
+    })
+}
+
 fn cores() -> u32 {
     u32::try_from(runtime::cores::for_workers().len()).unwrap_or(1)
 }
@@ -290,7 +312,7 @@ fn load(args: RunArgs) -> Result<Exit, Error> {
     let (json, quiet) = (args.json.clone(), args.quiet);
     let plan = args.into_plan()?;
     let stop = stop_on_signal()?;
-    let outcome = run::run(plan.clone(), &stop)?;
+    let outcome = run::run(plan.clone(), &stop, |_| {})?;
     let report = Report::new(&plan, &outcome);
     let to_stdout = json.as_deref() == Some(Path::new("-"));
     if let Some(path) = json {
@@ -299,10 +321,13 @@ fn load(args: RunArgs) -> Result<Exit, Error> {
     if !quiet && !to_stdout {
         io::stdout().write_all(report::text(&report).as_bytes())?;
     }
-    Ok(if !report.verdict.clean {
+    let errors_allowed = plan.slo.as_ref().is_some_and(Slo::allows_errors);
+    Ok(if !report.verdict.clean && !errors_allowed {
         Exit::Failed
     } else if report.verdict.generator_bound {
         Exit::GeneratorBound
+    } else if report.verdict.slo_held == Some(false) {
+        Exit::Missed
     } else {
         Exit::Ok
     })
@@ -396,6 +421,7 @@ impl RunArgs {
             },
             driver: self.driver.into(),
             lag_max: self.lag_max,
+            slo: self.slo,
             seed: self.seed,
         })
     }
@@ -432,6 +458,7 @@ mod tests {
             "1  requests failed",
             "2  wrong arguments",
             "3  generator-bound",
+            "4  a goal",
         ] {
             assert!(help.contains(line), "{line}");
         }

@@ -121,6 +121,7 @@ impl Client {
 struct Flight {
     arrival: Arrival,
     sent_ns: u64,
+    first_byte_ns: Option<u64>,
 }
 
 /// Serves arrivals, on one connection after another, until there is nothing to do.
@@ -282,6 +283,7 @@ impl<'a> Exchange<'a> {
 
     /// Writes the requests that are due to `out`, as many as may be under way; true if the schedule is over.
     fn start_due(&mut self, out: &mut Buf, next: &mut Option<Arrival>, now_ns: u64) -> bool {
+        out.clear();
         while self.flights.len() < self.depth && !self.broken {
             let arrival = match next
                 .take()
@@ -296,6 +298,7 @@ impl<'a> Exchange<'a> {
             self.flights.push_back(Flight {
                 arrival,
                 sent_ns: now_ns,
+                first_byte_ns: None,
             });
             // One request per connection: the server was told.
             self.broken |= !self.worker.shared.plan.request.keep_alive;
@@ -347,6 +350,7 @@ impl<'a> Exchange<'a> {
                     .record_unsolicited("bytes on an idle connection");
                 return Ok(false);
             }
+            self.note_first_byte(now_ns);
             let (taken, response) = self.framer.advance(buf.data())?;
             buf.consume(taken);
             let Some(response) = response else {
@@ -366,13 +370,22 @@ impl<'a> Exchange<'a> {
         Ok(true)
     }
 
+    fn note_first_byte(&mut self, now_ns: u64) {
+        if let Some(oldest) = self.flights.front_mut()
+            && oldest.first_byte_ns.is_none()
+        {
+            oldest.first_byte_ns = Some(now_ns);
+            self.worker
+                .record_first_byte(oldest.arrival, now_ns - oldest.sent_ns);
+        }
+    }
+
     /// The oldest request is answered.
     fn record(&mut self, response: Response, now_ns: u64) {
         debug_assert!(!self.flights.is_empty(), "a response without a request");
         if let Some(flight) = self.flights.pop_front() {
-            let Flight { arrival, sent_ns } = flight;
             self.worker
-                .record_response(arrival, sent_ns, now_ns, response);
+                .record_response(flight.arrival, flight.sent_ns, now_ns, response);
         }
         self.set_deadline();
     }

@@ -8,6 +8,7 @@
 mod chunked;
 pub mod cli;
 mod clock;
+mod compare;
 mod connection;
 pub mod plan;
 pub mod rate;
@@ -16,6 +17,8 @@ pub mod request;
 mod response;
 mod run;
 pub mod schedule;
+pub mod series;
+pub mod slo;
 mod stats;
 pub mod target;
 mod timer;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::rate::RateSpec;
 use crate::request::RequestSpec;
 use crate::schedule::Process;
+use crate::slo::Slo;
 use crate::target::Target;
 
 /// How requests are started.
@@ -87,6 +88,8 @@ pub struct Plan {
     pub driver: runtime::Choice,
     /// The generator is the bottleneck if the 99th percentile of its lag is above this.
     pub lag_max: Duration,
+    /// Goals.
+    pub slo: Option<Slo>,
     /// For what is random.
     pub seed: u64,
 }

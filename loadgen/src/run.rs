@@ -12,6 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::clock::{Clock, nanos};
 use crate::plan::{Mode, Plan};
 use crate::schedule::{Schedule, Share};
+use crate::series::{Interval, Part, Series};
 use crate::stats::Stats;
 use crate::target::Endpoint;
 use crate::worker::{Connections, Shared, Worker};
@@ -23,6 +24,8 @@ const RING_ENTRIES: u32 = 512;
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) stats: Stats,
+    /// Second by second, from the start of the warm-up on.
+    pub(crate) intervals: Vec<Interval>,
     pub(crate) endpoint: Endpoint,
     pub(crate) driver: DriverReport,
     /// What each thread used of its core, 0 to 1, over the whole run.
@@ -42,14 +45,18 @@ struct ThreadOutcome {
     wall: Duration,
 }
 
-/// Runs `plan` to its end, or until `stop` is set.
+/// Runs `plan` to its end, or until `stop` is set; `each_second` gets what happened in each.
 ///
 /// Waits: connects once on the calling thread first, so that a wrong address is one clear error and not a million.
 ///
 /// # Errors
 ///
 /// The target cannot be resolved or connected to; no thread or driver to be had; a thread panicked.
-pub(crate) fn run(plan: Plan, stop: &Arc<AtomicBool>) -> io::Result<Outcome> {
+pub(crate) fn run(
+    plan: Plan,
+    stop: &Arc<AtomicBool>,
+    mut each_second: impl FnMut(&Interval),
+) -> io::Result<Outcome> {
     let endpoint = resolve(&plan)?;
     let clock = Clock::new();
     let request = plan.request.render(&plan.target);
@@ -84,18 +91,26 @@ pub(crate) fn run(plan: Plan, stop: &Arc<AtomicBool>) -> io::Result<Outcome> {
     }
     drop(sender);
     let mut stats = Stats::new();
+    let mut series = Series::new(threads, matches!(shared.plan.mode, Mode::Open { .. }));
     for part in receiver {
-        stats.add(&part);
+        stats.add(&part.stats);
+        if let Some(interval) = series.add(part) {
+            each_second(interval);
+        }
     }
     let mut outcomes = Vec::new();
     for handle in handles {
         let joined = handle.join();
         outcomes.push(joined.unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))?);
     }
-    conclude(&shared, stats, outcomes)
+    conclude(&shared, (stats, series.finish()), outcomes)
 }
 
-fn conclude(shared: &Shared, stats: Stats, outcomes: Vec<ThreadOutcome>) -> io::Result<Outcome> {
+fn conclude(
+    shared: &Shared,
+    (stats, intervals): (Stats, Vec<Interval>),
+    outcomes: Vec<ThreadOutcome>,
+) -> io::Result<Outcome> {
     let plan = &shared.plan;
     let interrupted = shared.stop.load(Ordering::Relaxed);
     let until_last = stats.last_end_ns.saturating_sub(nanos(plan.warmup));
@@ -111,6 +126,7 @@ fn conclude(shared: &Shared, stats: Stats, outcomes: Vec<ThreadOutcome>) -> io::
     let first = outcomes.into_iter().next();
     Ok(Outcome {
         stats,
+        intervals,
         endpoint: shared.endpoint.clone(),
         driver: first
             .ok_or_else(|| io::Error::other("no thread ran"))?
@@ -134,7 +150,7 @@ fn run_thread(
     schedule: Schedule,
     connections: Connections,
     started: &Start,
-    flush: &Sender<Stats>,
+    flush: &Sender<Part>,
 ) -> io::Result<ThreadOutcome> {
     let executor = Executor::new(Options {
         choice: shared.plan.driver,

@@ -83,6 +83,8 @@ pub(crate) struct Stats {
     pub(crate) from_intended: Times,
     /// The same from the actual send.
     pub(crate) from_send: Times,
+    /// From the actual send to the first byte of the response.
+    pub(crate) first_byte: Times,
     /// How late the generator itself was: from the intended start to the send, where a connection was free.
     pub(crate) lag: Times,
     /// To make a connection, warm-up included.
@@ -108,6 +110,7 @@ impl Stats {
             received_bytes: 0,
             from_intended: times(),
             from_send: times(),
+            first_byte: times(),
             lag: times(),
             connect: times(),
             waited: 0,
@@ -162,6 +165,7 @@ impl Stats {
         for (into, from) in [
             (&mut self.from_intended, &other.from_intended),
             (&mut self.from_send, &other.from_send),
+            (&mut self.first_byte, &other.first_byte),
             (&mut self.lag, &other.lag),
             (&mut self.connect, &other.connect),
         ] {

@@ -330,7 +330,8 @@ impl Connection {
             return Ok(());
         }
         let out = std::mem::replace(&mut self.out, Buf::empty());
-        let (sent, out) = self.socket.send_all(out, |_| {}).await;
+        let (sent, mut out) = self.socket.send_all(out, |_| {}).await;
+        out.clear();
         self.out = out;
         sent
     }

@@ -12,6 +12,7 @@ use crate::clock::{Clock, nanos};
 use crate::connection::{self, Client};
 use crate::plan::{Mode, Plan};
 use crate::schedule::{Arrival, Next, Schedule};
+use crate::series::Part;
 use crate::stats::{Failure, Stats};
 use crate::target::Endpoint;
 use crate::timer::Timer;
@@ -104,7 +105,7 @@ impl Worker {
     }
 
     /// Runs the schedule to its end; `flush` gets the counts of each second.
-    pub(crate) async fn run(self: &Rc<Self>, start_ns: u64, flush: &Sender<Stats>) {
+    pub(crate) async fn run(self: &Rc<Self>, start_ns: u64, flush: &Sender<Part>) {
         self.start_ns.set(start_ns);
         if self.open_loop {
             monoio::spawn(pace(Rc::clone(self)));
@@ -117,8 +118,10 @@ impl Worker {
             let now_ns = self.now_ns();
             self.end_late_requests(now_ns);
             if now_ns >= next_flush_ns {
+                // What was counted belongs to the second before, but for the few milliseconds of a sweep.
+                let second = next_flush_ns / FLUSH_NS - 1;
                 next_flush_ns = now_ns - now_ns % FLUSH_NS + FLUSH_NS;
-                drop(flush.send(self.take_stats()));
+                drop(flush.send(self.take_part(second)));
             }
             if self.shared.stop.load(Ordering::Relaxed) {
                 self.schedule.borrow_mut().stop();
@@ -135,7 +138,7 @@ impl Worker {
                 }
             }
         }
-        drop(flush.send(self.take_stats()));
+        drop(flush.send(self.take_part(self.now_ns() / FLUSH_NS)));
     }
 
     /// Nanoseconds since the start of the run; 0 before it.
@@ -143,8 +146,11 @@ impl Worker {
         self.clock.now_ns().saturating_sub(self.start_ns.get())
     }
 
-    fn take_stats(&self) -> Stats {
-        self.stats.replace(Stats::new())
+    fn take_part(&self, second: u64) -> Part {
+        Part {
+            second,
+            stats: self.stats.replace(Stats::new()),
+        }
     }
 
     /// The next thing for a connection to do; what waited longest comes first.
@@ -262,6 +268,15 @@ impl Worker {
 
     pub(crate) fn record_connect(&self, took_ns: u64) {
         self.stats.borrow_mut().connect.saturating_record(took_ns);
+    }
+
+    pub(crate) fn record_first_byte(&self, arrival: Arrival, took_ns: u64) {
+        if arrival.measured {
+            self.stats
+                .borrow_mut()
+                .first_byte
+                .saturating_record(took_ns);
+        }
     }
 
     pub(crate) fn record_received(&self, bytes: usize) {

@@ -1,5 +1,6 @@
 //! What a run says at its end: one value, written as JSON or as a page of text.
 
+mod histogram;
 mod text;
 
 use std::collections::BTreeMap;
@@ -10,8 +11,11 @@ use serde::Serialize;
 use crate::plan::{Mode, Plan};
 use crate::run::Outcome;
 use crate::schedule::Process;
+use crate::slo::Measure;
 use crate::stats::Times;
 
+pub use crate::series::Interval;
+pub use crate::slo::Judgement;
 pub use crate::stats::Failure;
 pub use text::text;
 
@@ -72,10 +76,14 @@ pub struct Report {
     pub latency_from_intended: Option<Latency>,
     /// From the actual send to the last byte. Timeouts count with the time waited.
     pub latency_from_send: Latency,
+    /// From the actual send to the first byte of the response.
+    pub first_byte: Latency,
     /// To make a connection, warm-up included.
     pub connect: Latency,
     /// How late the generator itself sent what a connection was free for; open loop only.
     pub lag: Option<Latency>,
+    /// Second by second, from the start of the warm-up on.
+    pub intervals: Vec<Interval>,
     /// CPU time of the generator's threads.
     pub cpu: Cpu,
     /// What to think of it.
@@ -124,6 +132,8 @@ pub struct Latency {
     pub p99_99_us: f64,
     /// The largest.
     pub max_us: f64,
+    /// All of it, in nanoseconds: HdrHistogram V2, deflated, in base64, as other tools for these histograms read it.
+    pub histogram: String,
 }
 
 /// CPU time of the generator.
@@ -146,6 +156,10 @@ pub struct Verdict {
     pub generator_bound: bool,
     /// The run was ended by the user.
     pub interrupted: bool,
+    /// The goals and whether they hold.
+    pub slo: Vec<Judgement>,
+    /// All of them do; `null` without any.
+    pub slo_held: Option<bool>,
     /// What a reader should know, one sentence each.
     pub notes: Vec<String>,
 }
@@ -211,8 +225,10 @@ impl Report {
             error_examples: stats.examples.clone(),
             latency_from_intended: rate.map(|_| Latency::of(&stats.from_intended)),
             latency_from_send: Latency::of(&stats.from_send),
+            first_byte: Latency::of(&stats.first_byte),
             connect: Latency::of(&stats.connect),
             lag: rate.map(|_| Latency::of(&stats.lag)),
+            intervals: outcome.intervals.clone(),
             cpu: Cpu {
                 seconds: outcome.cpu.as_secs_f64(),
                 per_request_us: outcome.cpu.as_secs_f64() * 1e6 / (ended.max(1)) as f64,
@@ -238,12 +254,35 @@ impl Latency {
             p99_9_us: at(0.999),
             p99_99_us: at(0.9999),
             max_us: microseconds(times.max()),
+            histogram: histogram::encode(times),
         }
     }
 }
 
 fn microseconds(nanoseconds: u64) -> f64 {
     nanoseconds as f64 / 1e3
+}
+
+/// What a goal is judged by.
+fn measured(measure: Measure, open: bool, outcome: &Outcome) -> f64 {
+    let stats = &outcome.stats;
+    let latency = if open {
+        &stats.from_intended
+    } else {
+        &stats.from_send
+    };
+    match measure {
+        // Nothing measured holds no goal.
+        Measure::Quantile(_) | Measure::Mean | Measure::Max if latency.is_empty() => f64::INFINITY,
+        Measure::Quantile(quantile) => microseconds(latency.value_at_quantile(quantile)),
+        Measure::Mean => latency.mean() / 1e3,
+        Measure::Max => microseconds(latency.max()),
+        Measure::Errors => {
+            let ended = stats.succeeded + stats.failed();
+            stats.failed() as f64 / ended.max(1) as f64
+        }
+        Measure::Rate => stats.responses() as f64 / outcome.measured.as_secs_f64().max(1e-9),
+    }
 }
 
 impl Verdict {
@@ -283,10 +322,18 @@ impl Verdict {
         if outcome.interrupted {
             notes.push("ended early by a signal".into());
         }
+        let slo = plan.slo.as_ref().map_or_else(Vec::new, |slo| {
+            slo.judge(|measure| measured(measure, open, outcome))
+        });
         Self {
             clean: stats.failed() == 0,
             generator_bound,
             interrupted: outcome.interrupted,
+            slo_held: plan
+                .slo
+                .as_ref()
+                .map(|_| slo.iter().all(|judgement| judgement.held)),
+            slo,
             notes,
         }
     }

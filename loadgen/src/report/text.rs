@@ -61,6 +61,10 @@ fn write_page(page: &mut String, report: &Report) -> fmt::Result {
         report.cpu.per_request_us,
         busy.join(", ")
     )?;
+    for judgement in &report.verdict.slo {
+        let held = if judgement.held { "held" } else { "MISSED" };
+        writeln!(page, "goal       {}: {held}", judgement.goal)?;
+    }
     for note in &report.verdict.notes {
         writeln!(page, "note       {note}")?;
     }
@@ -102,6 +106,7 @@ fn write_latencies(page: &mut String, report: &Report) -> fmt::Result {
     let lines = [
         (" from intended", report.latency_from_intended.as_ref()),
         (" from send", Some(&report.latency_from_send)),
+        (" to first byte", Some(&report.first_byte)),
         (" to connect", Some(&report.connect)),
         (" generator lag", report.lag.as_ref()),
     ];

@@ -103,6 +103,44 @@ fn a_generator_that_is_late_is_3_and_says_so() {
 }
 
 #[test]
+fn a_missed_goal_is_4_and_a_held_one_0() {
+    let upstream = Upstream::start("auto");
+    let url = upstream.url("/");
+    let held = run(&[
+        "-n",
+        "50",
+        "-c",
+        "2",
+        "--slo",
+        "p99<1h,errors<1%,rate>1",
+        &url,
+    ]);
+    assert_eq!(held.code, 0, "{:#}", held.report);
+    assert_eq!(held.report["verdict"]["slo_held"], true);
+    let missed = run(&["-n", "50", "-c", "2", "--slo", "p50<1us,max<1h", &url]);
+    assert_eq!(missed.code, 4, "{:#}", missed.report);
+    assert_eq!(missed.report["verdict"]["slo"][0]["held"], false);
+    assert_eq!(missed.report["verdict"]["slo"][1]["held"], true);
+    assert!(missed.number("/verdict/slo/0/actual") > 1.0);
+}
+
+#[test]
+fn a_goal_for_errors_makes_them_a_matter_of_the_goal() {
+    let upstream = Upstream::start("auto");
+    let url = upstream.url("/status/500");
+    let codes = ["p99<1h", "errors<100%", "errors<50%"]
+        .map(|slo| run(&["-n", "20", "-c", "2", "--slo", slo, &url]).code);
+    assert_eq!(codes, [1, 4, 4], "all failed: 100 % is not below 100 %");
+    let codes = ["errors<100%,p99<1h"].map(|slo| {
+        run(&[
+            "-n", "20", "-c", "2", "--slo", slo, "--expect", "200,500", &url,
+        ])
+        .code
+    });
+    assert_eq!(codes, [0]);
+}
+
+#[test]
 fn errors_come_before_lag() {
     let upstream = Upstream::start("auto");
     let url = upstream.url("/status/500");
@@ -170,12 +208,11 @@ fn the_json_has_the_documented_fields() {
         |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
     assert_eq!(report["schema"], "ringgate-load/1");
     let expected = "address arrivals body_bytes_per_second connect connections connections_max cpu driver \
-        driver_fallback driver_flags error_examples errors lag latency_from_intended latency_from_send measured_s \
+        driver_fallback driver_flags error_examples errors first_byte intervals lag latency_from_intended latency_from_send measured_s \
         method mode pipeline rate rate_per_second_intended received_bytes requests responses_per_second schema \
         statuses target threads verdict version warmup_s";
     assert_eq!(keys(&report).join(" "), expected);
-    let latency =
-        "count deviation_us max_us mean_us min_us p50_us p75_us p90_us p99_99_us p99_9_us p99_us";
+    let latency = "count deviation_us histogram max_us mean_us min_us p50_us p75_us p90_us p99_99_us p99_9_us p99_us";
     assert_eq!(keys(&report["latency_from_send"]).join(" "), latency);
     let requests = "failed sent succeeded waited warmup warmup_failed";
     assert_eq!(keys(&report["requests"]).join(" "), requests);
@@ -185,7 +222,7 @@ fn the_json_has_the_documented_fields() {
     );
     assert_eq!(
         keys(&report["verdict"]).join(" "),
-        "clean generator_bound interrupted notes"
+        "clean generator_bound interrupted notes slo slo_held"
     );
 }
 
