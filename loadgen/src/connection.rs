@@ -11,14 +11,18 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
-use std::net::Shutdown;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use monoio::net::TcpStream;
 use runtime::{Buf, Reader, Socket};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockRef, Type};
 
+use crate::keys::{Key, KeyAs};
 use crate::response::{Framer, HEAD_BYTES_MAX, Malformed, Response};
 use crate::schedule::{Arrival, Next};
 use crate::stats::Failure;
@@ -118,9 +122,10 @@ impl Client {
 
 /// A request under way.
 #[derive(Clone, Copy)]
-struct Flight {
-    arrival: Arrival,
-    sent_ns: u64,
+pub(crate) struct Flight {
+    pub(crate) arrival: Arrival,
+    pub(crate) key: Key,
+    pub(crate) sent_ns: u64,
     first_byte_ns: Option<u64>,
 }
 
@@ -129,11 +134,15 @@ pub(crate) async fn run(worker: Rc<Worker>, client: Rc<Client>, mut first: Optio
     loop {
         client.state.set(State::Connecting);
         let began_ns = worker.clock.now_ns();
-        match connect(&worker).await {
+        let owner = match worker.shared.plan.key_as {
+            KeyAs::Source => worker.key(worker.now_ns()),
+            KeyAs::Template | KeyAs::ForwardedFor | KeyAs::Header(_) => None,
+        };
+        match connect(&worker, owner).await {
             Ok(socket) => {
                 worker.record_connect(worker.clock.now_ns() - began_ns);
                 client.begin(&socket);
-                first = serve(&worker, &client, socket, first).await;
+                first = serve(&worker, &client, socket, owner, first).await;
                 client.socket.take();
             }
             Err(error) => {
@@ -167,9 +176,12 @@ fn due(worker: &Worker, now_ns: u64) -> Option<Arrival> {
     }
 }
 
-async fn connect(worker: &Worker) -> io::Result<Rc<Socket>> {
+async fn connect(worker: &Worker, owner: Option<Key>) -> io::Result<Rc<Socket>> {
     let connecting = async {
         match &worker.shared.endpoint {
+            Endpoint::Tcp(address) if let Some(owner) = owner => {
+                connect_from(owner.source_address(), *address).await
+            }
             Endpoint::Tcp(address) => Socket::connect_tcp(*address).await,
             Endpoint::Unix(path) => Socket::connect_unix(path).await,
         }
@@ -178,6 +190,29 @@ async fn connect(worker: &Worker) -> io::Result<Rc<Socket>> {
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         .map(Rc::new)
+}
+
+/// Connects from an address of one's own, which the runtime does not offer.
+async fn connect_from(source: Ipv4Addr, address: SocketAddr) -> io::Result<Socket> {
+    let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&SocketAddr::from((source, 0)).into())?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => {
+            return Err(error);
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let stream = TcpStream::from_std(socket.into())?;
+    stream.writable(false).await?;
+    let socket = Socket::from(stream);
+    if let Some(error) = SockRef::from(&socket).take_error()? {
+        return Err(error);
+    }
+    // Older kernels answer EAGAIN on a ring to a non-blocking socket.
+    SockRef::from(&socket).set_nonblocking(monoio::utils::is_legacy())?;
+    Ok(socket)
 }
 
 enum Event {
@@ -193,9 +228,10 @@ async fn serve(
     worker: &Rc<Worker>,
     client: &Rc<Client>,
     socket: Rc<Socket>,
+    owner: Option<Key>,
     mut next: Option<Arrival>,
 ) -> Option<Arrival> {
-    let mut exchange = Exchange::new(worker, client);
+    let mut exchange = Exchange::new(worker, client, owner);
     let mut reader = Reader::new(Rc::clone(&socket));
     *reader.buf() = Buf::with_capacity(BUFFER_BYTES);
     let mut spare = Some(Buf::small());
@@ -260,6 +296,8 @@ async fn serve(
 struct Exchange<'a> {
     worker: &'a Worker,
     client: &'a Client,
+    /// Who all requests on this connection come from; `None`: each from somebody.
+    owner: Option<Key>,
     framer: Framer,
     flights: VecDeque<Flight>,
     depth: usize,
@@ -268,13 +306,14 @@ struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    fn new(worker: &'a Worker, client: &'a Client) -> Self {
+    fn new(worker: &'a Worker, client: &'a Client, owner: Option<Key>) -> Self {
         let plan = &worker.shared.plan;
         let depth = usize::try_from(plan.pipeline).unwrap_or(1).max(1);
         Self {
             worker,
             client,
-            framer: Framer::new(plan.request.method == http::Method::HEAD),
+            owner,
+            framer: Framer::new(plan.method == http::Method::HEAD),
             flights: VecDeque::with_capacity(depth),
             depth,
             broken: false,
@@ -293,15 +332,18 @@ impl<'a> Exchange<'a> {
                 Next::At(_) => return false,
                 Next::Over => return true,
             };
-            out.extend(&self.worker.shared.request);
-            self.worker.record_sent(arrival, now_ns);
+            let plan = &self.worker.shared.plan;
+            let values = self.worker.values(self.owner, now_ns);
+            plan.template.render(&values, out);
+            self.worker.record_sent(arrival, values.key, now_ns);
             self.flights.push_back(Flight {
                 arrival,
+                key: values.key,
                 sent_ns: now_ns,
                 first_byte_ns: None,
             });
             // One request per connection: the server was told.
-            self.broken |= !self.worker.shared.plan.request.keep_alive;
+            self.broken |= !plan.keep_alive;
         }
         self.set_deadline();
         false
@@ -384,8 +426,7 @@ impl<'a> Exchange<'a> {
     fn record(&mut self, response: Response, now_ns: u64) {
         debug_assert!(!self.flights.is_empty(), "a response without a request");
         if let Some(flight) = self.flights.pop_front() {
-            self.worker
-                .record_response(flight.arrival, flight.sent_ns, now_ns, response);
+            self.worker.record_response(flight, now_ns, response);
         }
         self.set_deadline();
     }
@@ -409,8 +450,7 @@ impl<'a> Exchange<'a> {
     /// Everything under way has failed.
     fn fail_all(&mut self, now_ns: u64, failure: Failure, why: &str) {
         for flight in self.flights.drain(..) {
-            self.worker
-                .record_failure(flight.arrival, flight.sent_ns, now_ns, failure, why);
+            self.worker.record_failure(flight, now_ns, failure, why);
         }
         self.client.deadline_ns.set(u64::MAX);
     }

@@ -5,11 +5,13 @@
 //! itself and says when it was the bottleneck.
 #![forbid(unsafe_code)]
 
+pub mod accuracy;
 mod chunked;
 pub mod cli;
 mod clock;
 mod compare;
 mod connection;
+pub mod keys;
 pub mod plan;
 pub mod rate;
 pub mod report;
@@ -21,6 +23,7 @@ pub mod series;
 pub mod slo;
 mod stats;
 pub mod target;
+mod template;
 mod timer;
 pub mod units;
 pub mod upstream;

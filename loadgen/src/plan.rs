@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use crate::accuracy::Limit;
+use crate::keys::{KeyAs, Keys};
 use crate::rate::RateSpec;
-use crate::request::RequestSpec;
 use crate::schedule::Process;
 use crate::slo::Slo;
 use crate::target::Target;
+use crate::template::Template;
 
 /// How requests are started.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,9 +26,10 @@ pub enum Mode {
 }
 
 /// What waits for the time of the next arrival.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Pacing {
     /// A kernel timer per arrival: late by tens of microseconds; costs a system call and a wake-up each.
+    #[default]
     Precise,
     /// The runtime's wheel of 1 ms: late by up to about 1.5 ms; arrivals within a millisecond leave together.
     Frugal,
@@ -34,34 +37,46 @@ pub enum Pacing {
 
 /// The statuses that are results and not errors.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Expected(Option<Vec<u16>>);
+pub enum Expected {
+    /// 2xx and 3xx.
+    Success,
+    /// Those and 429: a limiter is being watched.
+    SuccessOrLimited,
+    /// Exactly these.
+    These(Vec<u16>),
+}
 
 impl Expected {
-    /// 2xx and 3xx.
-    pub const SUCCESS: Self = Self(None);
-
-    /// Exactly these.
-    #[must_use]
-    pub const fn these(statuses: Vec<u16>) -> Self {
-        Self(Some(statuses))
-    }
-
     /// Cost: a scan of the list, which is short.
     pub(crate) fn contains(&self, status: u16) -> bool {
-        match &self.0 {
-            None => (200..400).contains(&status),
-            Some(statuses) => statuses.contains(&status),
+        match self {
+            Self::Success => (200..400).contains(&status),
+            Self::SuccessOrLimited => (200..400).contains(&status) || status == LIMITED,
+            Self::These(statuses) => statuses.contains(&status),
         }
     }
 }
+
+/// Too Many Requests (RFC 6585 section 4): what a limiter says when it refuses.
+pub(crate) const LIMITED: u16 = 429;
 
 /// A run.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Where to.
     pub target: Target,
+    /// The method.
+    pub method: http::Method,
+    /// Many requests on a connection.
+    pub keep_alive: bool,
     /// What to send.
-    pub request: RequestSpec,
+    pub(crate) template: Template,
+    /// Who sends it.
+    pub keys: Option<Keys>,
+    /// Where that shows.
+    pub key_as: KeyAs,
+    /// The limit that each key should get exactly.
+    pub limit: Option<Limit>,
     /// How requests start.
     pub mode: Mode,
     /// Closed loop: connections. Open loop: connections opened before the start.

@@ -2,7 +2,9 @@
 
 use http::{HeaderName, HeaderValue, Method};
 
+use crate::keys::KeyAs;
 use crate::target::Target;
+use crate::template::Template;
 
 /// What to send, as the user said it.
 #[derive(Clone, Debug)]
@@ -40,12 +42,16 @@ pub fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 }
 
 impl RequestSpec {
-    /// The request for `target` as it goes on the wire.
-    pub(crate) fn render(&self, target: &Target) -> Vec<u8> {
-        let mut bytes = format!("{} {} HTTP/1.1\r\n", self.method, target.path).into_bytes();
+    /// The request for `target` as it goes on the wire, with the key where `key_as` says.
+    ///
+    /// # Errors
+    ///
+    /// A place in it that is not known.
+    pub(crate) fn template(&self, target: &Target, key_as: &KeyAs) -> Result<Template, String> {
+        let mut head = format!("{} {} HTTP/1.1\r\n", self.method, target.path).into_bytes();
         let mut field = |name: &str, value: &[u8]| {
             for part in [name.as_bytes(), b": ", value, b"\r\n"] {
-                bytes.extend_from_slice(part);
+                head.extend_from_slice(part);
             }
         };
         if !self
@@ -58,22 +64,28 @@ impl RequestSpec {
         for (name, value) in &self.headers {
             field(name.as_str(), value.as_bytes());
         }
-        let wants_body = matches!(self.method, Method::POST | Method::PUT | Method::PATCH);
-        if wants_body || !self.body.is_empty() {
-            field("Content-Length", self.body.len().to_string().as_bytes());
+        match key_as {
+            KeyAs::ForwardedFor => field("X-Forwarded-For", b"${key_ip}"),
+            KeyAs::Header(name) => field(name.as_str(), b"key-${key}"),
+            KeyAs::Template | KeyAs::Source => {}
         }
         if !self.keep_alive {
             field("Connection", b"close");
         }
-        bytes.extend_from_slice(b"\r\n");
-        bytes.extend_from_slice(&self.body);
-        bytes
+        let wants_body = matches!(self.method, Method::POST | Method::PUT | Method::PATCH);
+        if wants_body || !self.body.is_empty() {
+            head.extend_from_slice(b"Content-Length: ");
+            return Template::parse(&head, Some(b"\r\n\r\n"), &self.body);
+        }
+        head.extend_from_slice(b"\r\n");
+        Template::parse(&head, None, b"")
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::template::Values;
 
     fn spec(method: Method) -> RequestSpec {
         RequestSpec {
@@ -84,30 +96,49 @@ mod tests {
         }
     }
 
+    fn render(spec: &RequestSpec, url: &str, key_as: &KeyAs) -> String {
+        let mut out = runtime::Buf::small();
+        let template = spec.template(&url.parse().unwrap(), key_as).unwrap();
+        template.render(&Values::default(), &mut out);
+        String::from_utf8(out.data().to_vec()).unwrap()
+    }
+
     #[test]
     fn a_get_has_a_host_and_no_length() {
-        let target: Target = "http://h:1/p?q".parse().unwrap();
         assert_eq!(
-            spec(Method::GET).render(&target),
-            b"GET /p?q HTTP/1.1\r\nHost: h:1\r\n\r\n"
+            render(&spec(Method::GET), "http://h:1/p?q", &KeyAs::Template),
+            "GET /p?q HTTP/1.1\r\nHost: h:1\r\n\r\n"
         );
     }
 
     #[test]
     fn a_post_has_a_length_even_when_empty() {
-        let target: Target = "http://h/".parse().unwrap();
         let mut spec = spec(Method::POST);
         assert_eq!(
-            spec.render(&target),
-            b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
+            render(&spec, "http://h/", &KeyAs::Template),
+            "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
         );
         spec.body = b"hello".to_vec();
         spec.keep_alive = false;
         spec.headers = vec![header("Host: other").unwrap(), header("X-A:  b ").unwrap()];
         assert_eq!(
-            spec.render(&target),
-            b"POST / HTTP/1.1\r\nhost: other\r\nx-a: b\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello"
+            render(&spec, "http://h/", &KeyAs::Template),
+            "POST / HTTP/1.1\r\nhost: other\r\nx-a: b\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello"
         );
+    }
+
+    #[test]
+    fn the_key_stands_where_it_was_told_to() {
+        for (key_as, field) in [
+            ("xff", "X-Forwarded-For: 10.0.0.2\r\n"),
+            ("header:x-api-key", "x-api-key: key-0\r\n"),
+            ("source", ""),
+        ] {
+            assert_eq!(
+                render(&spec(Method::GET), "http://h/", &key_as.parse().unwrap()),
+                format!("GET / HTTP/1.1\r\nHost: h\r\n{field}\r\n")
+            );
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A run: threads started together, their counts added up second by second.
 
 use std::io;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Barrier, OnceLock};
@@ -9,7 +10,9 @@ use std::time::Duration;
 use runtime::{Executor, Options, Report as DriverReport};
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::accuracy::{Accounts, Accuracy};
 use crate::clock::{Clock, nanos};
+use crate::keys::KeyAs;
 use crate::plan::{Mode, Plan};
 use crate::schedule::{Schedule, Share};
 use crate::series::{Interval, Part, Series};
@@ -26,6 +29,8 @@ pub(crate) struct Outcome {
     pub(crate) stats: Stats,
     /// Second by second, from the start of the warm-up on.
     pub(crate) intervals: Vec<Interval>,
+    /// What the limiter did; only if the plan says what it should.
+    pub(crate) accuracy: Option<Accuracy>,
     pub(crate) endpoint: Endpoint,
     pub(crate) driver: DriverReport,
     /// What each thread used of its core, 0 to 1, over the whole run.
@@ -40,6 +45,7 @@ pub(crate) struct Outcome {
 
 /// What one thread came to.
 struct ThreadOutcome {
+    accounts: Option<Accounts>,
     driver: DriverReport,
     cpu: Duration,
     wall: Duration,
@@ -59,11 +65,9 @@ pub(crate) fn run(
 ) -> io::Result<Outcome> {
     let endpoint = resolve(&plan)?;
     let clock = Clock::new();
-    let request = plan.request.render(&plan.target);
     let shared = Arc::new(Shared {
         plan,
         endpoint,
-        request,
         stop: Arc::clone(stop),
     });
     let threads = shared.plan.threads;
@@ -75,7 +79,8 @@ pub(crate) fn run(
     let (sender, receiver) = channel();
     let mut handles = Vec::new();
     for thread in 0..threads {
-        let schedule = schedule(&shared.plan, Share { thread, threads })?;
+        let place = Share { thread, threads };
+        let schedule = schedule(&shared.plan, place)?;
         let (shared, started, sender) = (Arc::clone(&shared), Arc::clone(&started), sender.clone());
         let index = usize::try_from(thread).unwrap_or_default() % cores.len().max(1);
         let share = |all: u32| all / threads + u32::from(thread < all % threads);
@@ -86,7 +91,11 @@ pub(crate) fn run(
         handles.push(runtime::thread::spawn(
             format!("load-{thread}"),
             cores.get(index).copied(),
-            move || run_thread(&shared, clock, schedule, connections, &started, &sender),
+            move || {
+                let worker =
+                    |clock| Worker::new(Arc::clone(&shared), clock, schedule, place, connections);
+                run_thread(&shared, clock, worker, &started, &sender)
+            },
         )?);
     }
     drop(sender);
@@ -109,7 +118,7 @@ pub(crate) fn run(
 fn conclude(
     shared: &Shared,
     (stats, intervals): (Stats, Vec<Interval>),
-    outcomes: Vec<ThreadOutcome>,
+    mut outcomes: Vec<ThreadOutcome>,
 ) -> io::Result<Outcome> {
     let plan = &shared.plan;
     let interrupted = shared.stop.load(Ordering::Relaxed);
@@ -123,6 +132,10 @@ fn conclude(
         .map(|thread| thread.cpu.as_secs_f64() / thread.wall.as_secs_f64().max(1e-9))
         .collect();
     let cpu = outcomes.iter().map(|thread| thread.cpu).sum();
+    let accounts: Option<Vec<Accounts>> = outcomes
+        .iter_mut()
+        .map(|thread| thread.accounts.take())
+        .collect();
     let first = outcomes.into_iter().next();
     Ok(Outcome {
         stats,
@@ -133,6 +146,7 @@ fn conclude(
             .driver,
         busy_ratios,
         cpu,
+        accuracy: accounts.map(|accounts| Accounts::conclude(&accounts)),
         measured,
         interrupted,
     })
@@ -147,8 +161,7 @@ struct Start {
 fn run_thread(
     shared: &Arc<Shared>,
     clock: Clock,
-    schedule: Schedule,
-    connections: Connections,
+    worker: impl FnOnce(Clock) -> Rc<Worker>,
     started: &Start,
     flush: &Sender<Part>,
 ) -> io::Result<ThreadOutcome> {
@@ -165,13 +178,14 @@ fn run_thread(
             return Err(error);
         }
     };
-    let worker = Worker::new(Arc::clone(shared), clock, schedule, connections);
+    let worker = worker(clock);
     executor.block_on(worker.prepare());
     started.together.wait();
     let start_ns = *started.at_ns.get_or_init(|| clock.now_ns());
     let cpu_before = thread_cpu();
     executor.block_on(worker.run(start_ns, flush));
     Ok(ThreadOutcome {
+        accounts: worker.take_accounts(),
         driver: executor.report().clone(),
         cpu: thread_cpu().saturating_sub(cpu_before),
         wall: Duration::from_nanos(clock.now_ns() - start_ns),
@@ -202,6 +216,11 @@ fn schedule(plan: &Plan, share: Share) -> io::Result<Schedule> {
 
 fn resolve(plan: &Plan) -> io::Result<Endpoint> {
     let endpoint = plan.target.resolve()?;
+    let loopback = matches!(&endpoint, Endpoint::Tcp(address) if address.is_ipv4() && address.ip().is_loopback());
+    if plan.key_as == KeyAs::Source && !loopback {
+        let why = "--key-as source needs a target in 127.0.0.0/8";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
     let (address, name) = match &endpoint {
         Endpoint::Tcp(address) => ((*address).into(), address.to_string()),
         Endpoint::Unix(path) => (socket2::SockAddr::unix(path)?, path.display().to_string()),

@@ -7,7 +7,7 @@
 use crate::rate::Profile;
 
 /// How arrivals are spaced at a given rate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Process {
     /// Evenly.
     #[default]

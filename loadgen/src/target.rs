@@ -44,29 +44,32 @@ impl FromStr for Target {
                 place: Place::Unix(socket.into()),
             });
         }
-        let with_scheme = match text.split_once("://") {
-            None => format!("http://{text}"),
-            Some(_) => text.to_owned(),
+        let rest = match text.split_once("://") {
+            None => text,
+            Some(("http", rest)) => rest,
+            Some(("https", _)) => return Err("https is not supported yet; use http".into()),
+            Some(_) => return Err("the scheme must be http, or unix: for a socket".into()),
         };
-        let uri: http::Uri = with_scheme
+        // The path is taken apart by hand: it may have places such as ${counter}, which no URL has.
+        let (authority, path) = match rest.find(['/', '?', '#']) {
+            Some(at) => rest.split_at(at),
+            None => (rest, ""),
+        };
+        let path = path.split('#').next().unwrap_or_default();
+        let authority: http::uri::Authority = authority
             .parse()
-            .map_err(|error| format!("not a URL: {error}"))?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => return Err("https is not supported yet; use http".into()),
-            _ => return Err("the scheme must be http, or unix: for a socket".into()),
-        }
-        let authority = uri.authority().ok_or("the URL names no host")?;
+            .map_err(|_| format!("`{authority}` is not a host with an optional port"))?;
         if authority.as_str().contains('@') || authority.host().is_empty() {
             return Err("write http://host:port/path, without a user".into());
         }
+        let slash = if path.starts_with('/') { "" } else { "/" };
         Ok(Self {
-            authority: authority.to_string(),
-            path: checked_path(uri.path_and_query().map_or("/", |path| path.as_str()))?,
+            path: checked_path(&format!("{slash}{path}"))?,
             place: Place::Tcp {
                 host: authority.host().trim_matches(['[', ']']).to_owned(),
                 port: authority.port_u16().unwrap_or(80),
             },
+            authority: authority.to_string(),
         })
     }
 }
@@ -129,6 +132,13 @@ mod tests {
                 "127.0.0.1:8080",
             ),
             ("127.0.0.1", "127.0.0.1", "/", "127.0.0.1:80"),
+            ("http://h-1.x:81?a#b", "h-1.x:81", "/?a", ""),
+            (
+                "127.0.0.1/${key}/x",
+                "127.0.0.1",
+                "/${key}/x",
+                "127.0.0.1:80",
+            ),
             ("http://[::1]:81", "[::1]:81", "/", "[::1]:81"),
             ("unix:/run/x.sock", "localhost", "/", "unix:/run/x.sock"),
             (
@@ -143,7 +153,9 @@ mod tests {
                 (target.authority.as_str(), target.path.as_str()),
                 (authority, path)
             );
-            assert_eq!(target.resolve().unwrap().to_string(), endpoint);
+            if !endpoint.is_empty() {
+                assert_eq!(target.resolve().unwrap().to_string(), endpoint);
+            }
         }
     }
 

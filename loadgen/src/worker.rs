@@ -8,13 +8,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+use crate::accuracy::Accounts;
 use crate::clock::{Clock, nanos};
-use crate::connection::{self, Client};
-use crate::plan::{Mode, Plan};
-use crate::schedule::{Arrival, Next, Schedule};
+use crate::connection::{self, Client, Flight};
+use crate::keys::{Draw, Key};
+use crate::plan::{LIMITED, Mode, Plan};
+use crate::response::Response;
+use crate::schedule::{Arrival, Next, Schedule, Share};
 use crate::series::Part;
 use crate::stats::{Failure, Stats};
 use crate::target::Endpoint;
+use crate::template::Values;
 use crate::timer::Timer;
 
 /// How often late requests are looked for; a timeout fires this much late at most.
@@ -29,8 +33,6 @@ const BACKLOG_MAX: usize = 1 << 20;
 pub(crate) struct Shared {
     pub(crate) plan: Plan,
     pub(crate) endpoint: Endpoint,
-    /// The request as it goes on the wire.
-    pub(crate) request: Vec<u8>,
     /// The user wants the run to end now.
     pub(crate) stop: Arc<AtomicBool>,
 }
@@ -53,6 +55,11 @@ pub(crate) struct Worker {
     connections: u32,
     connections_max: usize,
     open_loop: bool,
+    /// Requests sent.
+    counter: Cell<u64>,
+    random: RefCell<fastrand::Rng>,
+    keys: RefCell<Option<Draw>>,
+    accounts: RefCell<Option<Accounts>>,
 }
 
 /// Connections of one thread.
@@ -69,8 +76,13 @@ impl Worker {
         shared: Arc<Shared>,
         clock: Clock,
         schedule: Schedule,
+        share: Share,
         connections: Connections,
     ) -> Rc<Self> {
+        let plan = &shared.plan;
+        let seed = plan.seed.wrapping_add(u64::from(share.thread));
+        let keys = plan.keys.as_ref().map(|keys| keys.draw(share, plan.seed));
+        let accounts = plan.limit.map(|limit| Accounts::new(limit, share.threads));
         let timeout_ns = nanos(shared.plan.timeout);
         let open_loop = matches!(shared.plan.mode, Mode::Open { .. });
         Rc::new(Self {
@@ -86,6 +98,10 @@ impl Worker {
             connections: connections.first,
             connections_max: usize::try_from(connections.max).unwrap_or(usize::MAX),
             open_loop,
+            counter: Cell::new(0),
+            random: RefCell::new(fastrand::Rng::with_seed(seed)),
+            keys: RefCell::new(keys),
+            accounts: RefCell::new(accounts),
         })
     }
 
@@ -249,8 +265,36 @@ impl Worker {
         }
     }
 
-    /// A request went out at `now_ns`.
-    pub(crate) fn record_sent(&self, arrival: Arrival, now_ns: u64) {
+    /// The values of the next request, which is sent at `now_ns`, by the client that the connection belongs to, if it
+    /// belongs to one.
+    pub(crate) fn values(&self, owner: Option<Key>, now_ns: u64) -> Values {
+        let counter = self.counter.get();
+        self.counter.set(counter + 1);
+        Values {
+            counter,
+            random: self.random.borrow_mut().u64(..),
+            key: owner.or_else(|| self.key(now_ns)).unwrap_or_default(),
+        }
+    }
+
+    /// Who sends next.
+    pub(crate) fn key(&self, now_ns: u64) -> Option<Key> {
+        self.keys
+            .borrow_mut()
+            .as_mut()
+            .map(|keys| keys.next(now_ns))
+    }
+
+    /// What each key was granted; the run is over.
+    pub(crate) fn take_accounts(&self) -> Option<Accounts> {
+        self.accounts.take()
+    }
+
+    /// A request of `key` went out at `now_ns`.
+    pub(crate) fn record_sent(&self, arrival: Arrival, key: Key, now_ns: u64) {
+        if let Some(accounts) = &mut *self.accounts.borrow_mut() {
+            accounts.sent(key, now_ns);
+        }
         if arrival.measured {
             self.stats.borrow_mut().sent += 1;
         }
@@ -283,14 +327,17 @@ impl Worker {
         self.stats.borrow_mut().received_bytes += bytes as u64;
     }
 
-    /// A request that was sent at `sent_ns` has been answered.
-    pub(crate) fn record_response(
-        &self,
-        arrival: Arrival,
-        sent_ns: u64,
-        now_ns: u64,
-        response: crate::response::Response,
-    ) {
+    /// A request has been answered.
+    pub(crate) fn record_response(&self, flight: Flight, now_ns: u64, response: Response) {
+        let Flight {
+            arrival,
+            key,
+            sent_ns,
+            ..
+        } = flight;
+        if let Some(accounts) = &mut *self.accounts.borrow_mut() {
+            accounts.answered(key, sent_ns, response.status != LIMITED);
+        }
         let expected = self.shared.plan.expected.contains(response.status);
         let mut stats = self.stats.borrow_mut();
         if !arrival.measured {
@@ -308,15 +355,14 @@ impl Worker {
         }
     }
 
-    /// A request that was sent at `sent_ns` got no response.
-    pub(crate) fn record_failure(
-        &self,
-        arrival: Arrival,
-        sent_ns: u64,
-        now_ns: u64,
-        failure: Failure,
-        why: &str,
-    ) {
+    /// A request that was sent got no response.
+    pub(crate) fn record_failure(&self, flight: Flight, now_ns: u64, failure: Failure, why: &str) {
+        let Flight {
+            arrival, sent_ns, ..
+        } = flight;
+        if let Some(accounts) = &mut *self.accounts.borrow_mut() {
+            accounts.lost();
+        }
         // A timeout counts with the time it was waited for: leaving it out would flatter the server. Other failures
         // come early and say nothing about how long a response takes.
         if failure == Failure::Timeout && arrival.measured {

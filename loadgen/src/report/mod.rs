@@ -14,6 +14,7 @@ use crate::schedule::Process;
 use crate::slo::Measure;
 use crate::stats::Times;
 
+pub use crate::accuracy::{Accuracy, KeyAccount, SecondAccount};
 pub use crate::series::Interval;
 pub use crate::slo::Judgement;
 pub use crate::stats::Failure;
@@ -40,6 +41,12 @@ pub struct Report {
     pub rate_per_second_intended: Option<f64>,
     /// `constant` or `poisson`; open loop only.
     pub arrivals: Option<&'static str>,
+    /// The population of keys.
+    pub keys: Option<String>,
+    /// The limit that was to be held.
+    pub limit: Option<String>,
+    /// How well it was.
+    pub limiter_accuracy: Option<Accuracy>,
     /// Threads.
     pub threads: u32,
     /// Connections at the start.
@@ -194,12 +201,15 @@ impl Report {
             version: env!("CARGO_PKG_VERSION"),
             target: plan.target.to_string(),
             address: outcome.endpoint.to_string(),
-            method: plan.request.method.to_string(),
+            method: plan.method.to_string(),
             mode: if rate.is_some() { "open" } else { "closed" },
             rate: rate.map(ToString::to_string),
             rate_per_second_intended: rate
                 .map(|rate| rate.mean_per_second(crate::clock::nanos(outcome.measured))),
             arrivals,
+            keys: plan.keys.as_ref().map(ToString::to_string),
+            limit: plan.limit.map(|limit| limit.to_string()),
+            limiter_accuracy: outcome.accuracy.clone(),
             threads: plan.threads,
             connections: plan.connections,
             connections_max: plan.connections_max,

@@ -61,6 +61,7 @@ fn write_page(page: &mut String, report: &Report) -> fmt::Result {
         report.cpu.per_request_us,
         busy.join(", ")
     )?;
+    write_accuracy(page, report)?;
     for judgement in &report.verdict.slo {
         let held = if judgement.held { "held" } else { "MISSED" };
         writeln!(page, "goal       {}: {held}", judgement.goal)?;
@@ -69,6 +70,35 @@ fn write_page(page: &mut String, report: &Report) -> fmt::Result {
         writeln!(page, "note       {note}")?;
     }
     Ok(())
+}
+
+fn write_accuracy(page: &mut String, report: &Report) -> fmt::Result {
+    let (Some(limit), Some(accuracy)) = (&report.limit, &report.limiter_accuracy) else {
+        return Ok(());
+    };
+    writeln!(
+        page,
+        "limit      {limit} for each of {} keys: {} granted, {} by the ideal bucket",
+        accuracy.keys, accuracy.granted, accuracy.ideal
+    )?;
+    write!(
+        page,
+        "           over by {:.3} %, under by {:.3} %",
+        accuracy.over_percent, accuracy.under_percent
+    )?;
+    for (name, worst) in [
+        ("over", &accuracy.worst_over),
+        ("under", &accuracy.worst_under),
+    ] {
+        if let Some(worst) = worst {
+            write!(
+                page,
+                "; most {name}: key {} {} of {}",
+                worst.key, worst.granted, worst.ideal
+            )?;
+        }
+    }
+    writeln!(page)
 }
 
 fn write_mode(page: &mut String, report: &Report) -> fmt::Result {

@@ -74,6 +74,18 @@ fn wrong_arguments_are_2() {
         &["-b", "@/no/such/file", "http://127.0.0.1/"],
         &["--lag-max", "1ms", "http://127.0.0.1/"],
         &["--timeout", "0s", "http://127.0.0.1/"],
+        &["--keys", "uniform:5", "http://127.0.0.1/"],
+        &["http://127.0.0.1/${key}"],
+        &["http://127.0.0.1/${nonsense}"],
+        &["--keys", "uniform:1", "-t", "2", "http://127.0.0.1/${key}"],
+        &[
+            "--keys",
+            "uniform:20m",
+            "--key-as",
+            "xff",
+            "http://127.0.0.1/",
+        ],
+        &["--limit", "10/s", "-t", "2", "http://127.0.0.1/"],
         &["--no-such-option", "http://127.0.0.1/"],
         &[],
     ] {
@@ -208,8 +220,8 @@ fn the_json_has_the_documented_fields() {
         |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
     assert_eq!(report["schema"], "ringgate-load/1");
     let expected = "address arrivals body_bytes_per_second connect connections connections_max cpu driver \
-        driver_fallback driver_flags error_examples errors first_byte intervals lag latency_from_intended latency_from_send measured_s \
-        method mode pipeline rate rate_per_second_intended received_bytes requests responses_per_second schema \
+        driver_fallback driver_flags error_examples errors first_byte intervals keys lag latency_from_intended latency_from_send limit \
+        limiter_accuracy measured_s method mode pipeline rate rate_per_second_intended received_bytes requests responses_per_second schema \
         statuses target threads verdict version warmup_s";
     assert_eq!(keys(&report).join(" "), expected);
     let latency = "count deviation_us histogram max_us mean_us min_us p50_us p75_us p90_us p99_99_us p99_9_us p99_us";

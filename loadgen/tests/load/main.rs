@@ -8,6 +8,7 @@
 mod compare;
 mod errors;
 mod exit_codes;
+mod keys;
 mod modes;
 mod stall;
 mod support;

@@ -5,12 +5,15 @@
     reason = "a scripted server is a blocking thread on purpose"
 )]
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -197,4 +200,82 @@ pub(crate) fn free_address() -> String {
         .local_addr()
         .unwrap()
         .to_string()
+}
+
+/// A server that hands each request head to a channel and answers 200.
+pub(crate) fn recording() -> (String, Receiver<String>) {
+    let (heads, received) = channel();
+    let address = scripted(move |_, stream| {
+        while let Some(head) = read_head(stream) {
+            let _ignored = heads.send(head);
+            if stream.write_all(OK).is_err() {
+                return;
+            }
+        }
+    });
+    (address, received)
+}
+
+/// A server that limits each `X-Forwarded-For` with a token bucket of its own and answers 200 or 429.
+pub(crate) fn limiting(rate_per_second: u32, burst: u32) -> String {
+    let period = Duration::from_secs(1) / rate_per_second;
+    let full_at: Mutex<HashMap<String, Instant>> = Mutex::default();
+    scripted(move |_, stream| {
+        while let Some(head) = read_head(stream) {
+            let client = field(&head, "X-Forwarded-For").unwrap_or_default();
+            let now = Instant::now();
+            let mut buckets = full_at.lock().unwrap();
+            let bucket = buckets.entry(client).or_insert(now);
+            let full = (*bucket).max(now) + period;
+            let granted = full - now <= period * burst;
+            if granted {
+                *bucket = full;
+            }
+            drop(buckets);
+            let refusal = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n";
+            let answer = if granted { OK } else { refusal };
+            if stream.write_all(answer).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+/// The value of a field in a request head.
+pub(crate) fn field(head: &str, name: &str) -> Option<String> {
+    let mut fields = head.lines().filter_map(|line| line.split_once(": "));
+    let found = fields.find(|(field, _)| field.eq_ignore_ascii_case(name))?;
+    Some(found.1.to_owned())
+}
+
+/// A server that notes the address of each connection and answers 200.
+pub(crate) struct Peers {
+    pub(crate) address: String,
+    seen: Receiver<String>,
+}
+
+pub(crate) fn peers() -> Peers {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (sender, seen) = channel();
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let mut stream = stream.unwrap();
+            if sender
+                .send(stream.peer_addr().unwrap().ip().to_string())
+                .is_err()
+            {
+                return;
+            }
+            std::thread::spawn(move || always(OK)(number as u64, &mut stream));
+        }
+    });
+    Peers { address, seen }
+}
+
+impl Peers {
+    /// The addresses of all connections so far.
+    pub(crate) fn seen(&self) -> Vec<String> {
+        self.seen.try_iter().collect()
+    }
 }
