@@ -17,4 +17,7 @@
 #[macro_use]
 mod support;
 
+mod limits;
 mod request_path;
+mod streaming;
+mod workers;

@@ -1,7 +1,9 @@
 //! A client that sends exactly the bytes that a test gives it.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+
+use socket2::{Domain, Socket, Type};
 
 use super::LONG;
 use super::http::{Reading, Response};
@@ -16,8 +18,19 @@ impl Client {
         Self::try_connect(address).unwrap()
     }
 
-    pub(crate) fn try_connect(address: SocketAddr) -> std::io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, LONG)?;
+    pub(crate) fn try_connect(address: SocketAddr) -> io::Result<Self> {
+        Self::over(TcpStream::connect_timeout(&address, LONG)?)
+    }
+
+    /// Connects from an address of its own.
+    pub(crate) fn connect_from(from: SocketAddr, to: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(from), Type::STREAM, None).unwrap();
+        socket.bind(&from.into()).unwrap();
+        socket.connect_timeout(&to.into(), LONG).unwrap();
+        Self::over(socket.into()).unwrap()
+    }
+
+    fn over(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(LONG))?;
         stream.set_write_timeout(Some(LONG))?;
