@@ -1,9 +1,11 @@
 //! A client's connection: reads heads one after the other, hands each request to `request`, and ends in order.
 
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use runtime::{Buf, Deadline, Expiry, Reader, Socket, TICK};
@@ -11,7 +13,7 @@ use runtime::{Buf, Deadline, Expiry, Reader, Socket, TICK};
 use super::codec::HeadScanner;
 use super::error::{Error, client_end};
 use super::plan::{ListenerPlan, client_of};
-use super::request::{self, Scratch};
+use super::request;
 use super::worker::Worker;
 use super::{Why, respond};
 
@@ -19,6 +21,8 @@ use super::{Why, respond};
 /// close is not a reset that destroys the answer.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 64 * 1024;
+/// After this long without a request the connection gives its buffer back and waits for readiness instead.
+const BUFFER_TIME: Duration = Duration::from_secs(1);
 /// A request may be this slow at first without being measured against a minimum rate.
 const RATE_GRACE: Duration = Duration::from_secs(10);
 
@@ -35,6 +39,8 @@ pub(super) struct Connection {
     pub(super) client_key: limiter::Key,
     /// `client` as text, for the upstream.
     pub(super) client_text: String,
+    /// How long the first byte of the next head may take.
+    wait: Duration,
     pub(super) reader: Reader,
     pub(super) writer: ClientWriter,
     /// For reading a body while an answer is written, which has the writer's.
@@ -125,6 +131,7 @@ pub(super) async fn serve(
         client,
         client_key: plan.hasher.address(client, plan.client_ip.ipv6_prefix),
         client_text: client.to_string(),
+        wait: listener.config.header_timeout,
         reader: Reader::new(Rc::clone(&socket)),
         body_deadline: worker.deadlines.register(Rc::clone(&socket), Why::Busy),
         writer: ClientWriter {
@@ -137,22 +144,28 @@ pub(super) async fn serve(
         listener,
         worker,
     };
-    let mut scratch = Scratch::default();
-    let mut wait = connection.listener.config.header_timeout;
+    poll_fn(|cx| {
+        connection.writer.deadline.attach(cx.waker());
+        Poll::Ready(())
+    })
+    .await;
     let next = loop {
-        let next = match connection.read_head(wait).await {
-            Ok(range) => request::handle(&mut connection, &mut scratch, range).await,
-            Err(HeadEnd::Closed) => Next::Close,
-            Err(HeadEnd::Broken(error)) => {
-                request::refuse_head(&mut connection, &mut scratch, &error)
-            }
-        };
-        if next != Next::Keep {
-            break next;
+        // What a request needs is in a box of its own, so that a connection without one is small.
+        match Box::pin(connection.serve_requests()).await {
+            Pause::Idle => {}
+            Pause::End(next) => break next,
         }
-        wait = connection.listener.config.idle_timeout;
+        connection.wait_idle().await;
     };
     connection.end(next).await;
+}
+
+/// Why a connection stops serving requests.
+enum Pause {
+    /// None came for [`BUFFER_TIME`].
+    Idle,
+    /// None will come.
+    End(Next),
 }
 
 /// Why there is no further request.
@@ -161,11 +174,67 @@ enum HeadEnd {
     Closed,
     /// What came is no head.
     Broken(Error),
+    /// Nothing came for [`BUFFER_TIME`]; the buffer is given back.
+    Idle,
 }
 
 impl Connection {
+    /// Serves requests until none comes for a while or none will come any more.
+    async fn serve_requests(&mut self) -> Pause {
+        let mut scratch = self.worker.take_scratch();
+        let pause = loop {
+            let next = match self.read_head().await {
+                Ok(range) => request::handle(self, &mut scratch, range).await,
+                Err(HeadEnd::Idle) => break Pause::Idle,
+                Err(HeadEnd::Closed) => Next::Close,
+                Err(HeadEnd::Broken(error)) => request::refuse_head(self, &mut scratch, &error),
+            };
+            if next != Next::Keep {
+                break Pause::End(next);
+            }
+            self.wait = self.listener.config.idle_timeout;
+        };
+        self.worker.give_scratch(scratch);
+        pause
+    }
+
+    /// Waits for a request without holding a buffer.
+    async fn wait_idle(&mut self) {
+        let timeout = self
+            .listener
+            .config
+            .idle_timeout
+            .saturating_sub(BUFFER_TIME);
+        self.writer
+            .deadline
+            .set(timeout, Expiry::EndReads, Why::Idle);
+        // An error shows again when the connection is read.
+        let _readable = self.writer.socket.readable().await;
+    }
+
+    /// Waits for bytes; [`HeadEnd::Idle`] if none come for [`BUFFER_TIME`] and the kernel has let go of the buffer.
+    async fn fill_or_idle(&mut self) -> Result<std::io::Result<usize>, HeadEnd> {
+        let (reader, deadline) = (&mut self.reader, &self.writer.deadline);
+        let filled = poll_fn(|cx| match reader.poll_fill(cx) {
+            Poll::Ready(filled) => Poll::Ready(Some(filled)),
+            Poll::Pending if deadline.take_woken() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await;
+        match filled {
+            Some(filled) => Ok(filled),
+            None => match reader.cancel().await {
+                Some(filled) => Ok(filled),
+                None => {
+                    *reader.buf() = Buf::empty();
+                    Err(HeadEnd::Idle)
+                }
+            },
+        }
+    }
+
     /// Reads until the buffer holds a whole head; returns where it is. Answers that wait are sent before waiting.
-    async fn read_head(&mut self, wait: Duration) -> Result<Range<usize>, HeadEnd> {
+    async fn read_head(&mut self) -> Result<Range<usize>, HeadEnd> {
         let mut scanner = HeadScanner::for_request();
         let mut began = false;
         self.writer.deadline.clear(Why::Idle);
@@ -179,7 +248,14 @@ impl Connection {
             self.reader.arm();
             self.writer.flush().await.map_err(|_gone| HeadEnd::Closed)?;
             if nothing_yet {
-                self.writer.deadline.set(wait, Expiry::EndReads, Why::Idle);
+                let wait = self.wait;
+                let may_pause = self.reader.is_armed() && wait > BUFFER_TIME;
+                let (time, expiry) = if may_pause {
+                    (BUFFER_TIME, Expiry::Wake)
+                } else {
+                    (wait, Expiry::EndReads)
+                };
+                self.writer.deadline.set(time, expiry, Why::Idle);
             } else if !began {
                 // From the first byte to the last, however it trickles.
                 began = true;
@@ -188,7 +264,7 @@ impl Connection {
                     .deadline
                     .set(timeout, Expiry::EndReads, Why::Head);
             }
-            match self.reader.fill().await {
+            match self.fill_or_idle().await? {
                 Ok(0) if nothing_yet => self.last_look().await?,
                 Ok(0) => return Err(self.cut_head()),
                 Ok(count) => self.worker.metrics.received(count as u64),

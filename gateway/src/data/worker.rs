@@ -18,6 +18,7 @@ use runtime::{Deadlines, Executor, Expiry, Options, Report, Socket, TICK};
 
 use super::clock::Clock;
 use super::plan::Plan;
+use super::request::Scratch;
 use super::request_id::RequestIds;
 use super::upstream::Pool;
 use super::{Why, connection};
@@ -31,6 +32,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const DRAIN_IDLE_GRACE: Duration = Duration::from_millis(300);
 /// How long connections get to end after they were shut down.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
+/// Memory for requests that is kept while no request needs it: some 10 KiB each.
+const SCRATCHES_MAX: usize = 64;
 /// Idle upstream connections are looked through this often.
 const SWEEP_EVERY_TICKS: u64 = 5;
 
@@ -91,6 +94,8 @@ pub(super) struct Worker {
     /// Its time.
     pub(super) clock: Clock,
     request_ids: RequestIds,
+    /// Memory for requests, used again by whichever connection has one.
+    scratches: RefCell<Vec<Scratch>>,
     draining: Cell<bool>,
     connections: Cell<usize>,
     when_empty: RefCell<Option<Waker>>,
@@ -121,6 +126,17 @@ impl Worker {
     /// An identifier that no other request of any process has, but for chance: 32 hexadecimal digits.
     pub(super) fn next_request_id(&self) -> [u8; 32] {
         self.request_ids.next()
+    }
+
+    pub(super) fn take_scratch(&self) -> Scratch {
+        self.scratches.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub(super) fn give_scratch(&self, scratch: Scratch) {
+        let mut scratches = self.scratches.borrow_mut();
+        if scratches.len() < SCRATCHES_MAX {
+            scratches.push(scratch);
+        }
     }
 
     fn connection_ended(&self) {
@@ -187,6 +203,7 @@ pub fn run(setup: Setup, events: impl Fn(Event)) {
         log,
         clock: Clock::start(),
         request_ids: RequestIds::new(),
+        scratches: RefCell::default(),
         draining: Cell::new(false),
         connections: Cell::new(0),
         when_empty: RefCell::new(None),
@@ -331,8 +348,7 @@ async fn serve(worker: &Rc<Worker>, gates: &RefCell<Vec<Gate>>, inbox: &flume::R
     let timeout = loop {
         match inbox.recv_async().await {
             Ok(Command::Drain(timeout)) => break timeout,
-            #[expect(clippy::panic, reason = "that is what the command asks for")]
-            Ok(Command::Panic) => panic!("told to panic"),
+            Ok(Command::Panic) => panic_on_command(),
             // The supervisor is gone, and with it the process.
             Err(flume::RecvError::Disconnected) => break Some(Duration::ZERO),
         }
@@ -371,6 +387,11 @@ async fn serve(worker: &Rc<Worker>, gates: &RefCell<Vec<Gate>>, inbox: &flume::R
     }
     worker.served().pools.iter().for_each(Pool::clear);
     drop(sweeping);
+}
+
+#[expect(clippy::panic, reason = "that is what the command asks for")]
+fn panic_on_command() {
+    panic!("told to panic");
 }
 
 /// Stops accepting; who is connected and waits gets in first.

@@ -66,7 +66,7 @@ metrics! {
     CONNECTIONS_ACCEPTED = Counter "ringgate_connections_accepted_total" ["listener"]
         "Downstream connections accepted.";
     ACCEPT_ERRORS = Counter "ringgate_accept_errors_total" ["listener"]
-        "Failed accepts.";
+        "Accepts that failed for want of something of the host's, such as descriptors.";
     CONNECTION_PANICS = Counter "ringgate_connection_panics_total" []
         "Connections ended by a panic.";
     RECEIVED_BYTES = Counter "ringgate_received_bytes_total" []
@@ -74,7 +74,7 @@ metrics! {
     SENT_BYTES = Counter "ringgate_sent_bytes_total" []
         "Bytes sent to clients.";
     REJECTED_REQUESTS = Counter "ringgate_rejected_requests_total" ["reason"]
-        "Requests refused because they break HTTP or a rule of the listener.";
+        "Requests that did not get what they asked for, by what was in the way.";
     TIMEOUTS = Counter "ringgate_timeouts_total" ["kind"]
         "Deadlines passed.";
     RATELIMIT_DECISIONS = Counter "ringgate_ratelimit_decisions_total" ["limit", "outcome"]

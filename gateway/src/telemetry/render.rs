@@ -5,10 +5,9 @@ use std::fmt::{Display, Write as _};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 
+use super::counter::{BUCKET_BOUNDS_NS, Counter, Histogram};
 use super::kinds::{LimitOutcome, Timeout, UpstreamConnectionState, UpstreamError};
-use super::metrics::{
-    BUCKET_BOUNDS_NS, Counter, Histogram, ProcessMetrics, UpstreamCounters, WorkerMetrics,
-};
+use super::metrics::{ListenerCounters, ProcessMetrics, UpstreamCounters, WorkerMetrics};
 use super::names::{self, Metric};
 use super::process::ProcessSample;
 
@@ -95,20 +94,16 @@ fn connections(page: &mut Page, workers: &[Arc<WorkerMetrics>], labels: &Labels)
             }
         }
     }
-    page.family(&names::CONNECTIONS_ACCEPTED);
-    for (listener, label) in labels.listeners.iter().enumerate() {
-        let total = sum_at(workers, |worker| {
-            Some(&worker.listeners.get(listener)?.accepted)
-        });
-        page.sample(&names::CONNECTIONS_ACCEPTED, &[label], total);
-    }
-    page.family(&names::ACCEPT_ERRORS);
-    for (listener, label) in labels.listeners.iter().enumerate() {
-        let total = sum_at(workers, |worker| {
-            Some(&worker.listeners.get(listener)?.accept_errors)
-        });
-        page.sample(&names::ACCEPT_ERRORS, &[label], total);
-    }
+    type Pick = fn(&ListenerCounters) -> &Counter;
+    let mut by_listener = |metric: &Metric, pick: Pick| {
+        page.family(metric);
+        for (listener, label) in labels.listeners.iter().enumerate() {
+            let total = sum_at(workers, |worker| worker.listeners.get(listener).map(pick));
+            page.sample(metric, &[label], total);
+        }
+    };
+    by_listener(&names::CONNECTIONS_ACCEPTED, |counters| &counters.accepted);
+    by_listener(&names::ACCEPT_ERRORS, |counters| &counters.accept_errors);
     page.single(
         &names::CONNECTION_PANICS,
         sum(workers, |worker| &worker.panics),
