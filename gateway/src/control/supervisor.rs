@@ -87,16 +87,12 @@ pub fn run(config: &Config, started: impl FnOnce(&Started<'_>)) -> Result<(), Fa
             admin::bind(admin.listen).map_err(|e| cannot_listen("admin", admin.listen, &e))
         })
         .transpose()?;
-    let admin_address = admin
-        .as_ref()
-        .and_then(|listener| listener.local_addr().ok());
+    let admin_address = admin.as_ref().and_then(|it| it.local_addr().ok());
     let demo = uses_demo(config)
         .then(demo::bind)
         .transpose()
         .map_err(|e| plain("the demo upstream", &e))?;
-    let demo_address = demo
-        .as_ref()
-        .and_then(|listener| listener.local_addr().ok());
+    let demo_address = demo.as_ref().and_then(|it| it.local_addr().ok());
     let sockets = bind_listeners(config, cores.len())?;
     let listeners = sockets.addresses.clone();
 
