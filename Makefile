@@ -31,7 +31,7 @@ install: build ## to DESTDIR and PREFIX (/usr/local): programs, example configur
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(SYSCONFDIR)/ringgate" "$(DESTDIR)$(UNITDIR)"
 	install -m 755 target/release/ringgate target/release/ringgate-load "$(DESTDIR)$(PREFIX)/bin"
 	install -m 644 examples/ringgate.toml "$(DESTDIR)$(SYSCONFDIR)/ringgate/ringgate.toml.example"
-	sed 's|@BINDIR@|$(PREFIX)/bin|; s|@SYSCONFDIR@|$(SYSCONFDIR)|' packaging/ringgate.service \
+	sed 's|@BINDIR@|$(PREFIX)/bin|g; s|@SYSCONFDIR@|$(SYSCONFDIR)|g' packaging/ringgate.service \
 	  > "$(DESTDIR)$(UNITDIR)/ringgate.service"
 	chmod 644 "$(DESTDIR)$(UNITDIR)/ringgate.service"
 
