@@ -40,10 +40,7 @@ fn the_metrics_are_those_that_are_declared() {
         );
     }
     table.push('\n');
-    assert!(
-        section("metrics") == table,
-        "the page should say:\n{table}"
-    );
+    assert!(section("metrics") == table, "the page should say:\n{table}");
 }
 
 #[test]
