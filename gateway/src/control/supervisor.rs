@@ -18,7 +18,7 @@ use super::lifecycle::{Lifecycle, Phase};
 use super::resolve::Resolver;
 use super::signal::Signal;
 use super::{ControlHandle, ControlSetup, admin, demo};
-use crate::config::{Config, DriverChoice, EndpointAddress, LogSink};
+use crate::config::{AdminConfig, Config, DriverChoice, EndpointAddress, LogSink};
 use crate::data::plan::{Addresses, Plan};
 use crate::data::upstream::AddressCell;
 use crate::data::worker::{self, Command};
@@ -79,41 +79,58 @@ pub fn run(config: &Config, started: impl FnOnce(&Started<'_>)) -> Result<(), Fa
     let cores = worker_cores(config);
     let mut warnings = Vec::new();
     raise_descriptor_limit(config, cores.len(), &mut warnings)?;
+    let (mut supervisor, control, bound) = prepare(config, cores)?;
+    let result = supervisor.start().and_then(|report| {
+        supervisor.lifecycle.advance(Phase::Ready);
+        warnings.extend(report.fallback.clone());
+        started(&Started {
+            config,
+            listeners: &supervisor.sockets.addresses,
+            admin: bound.admin,
+            workers: supervisor.cores.len(),
+            report: &report,
+            warnings: &warnings,
+        });
+        supervisor.watch()
+    });
+    supervisor.lifecycle.advance(Phase::Draining);
+    let access_log = supervisor.access_log.take();
+    if access_log.is_some_and(|access_log| !access_log.shutdown(LOG_FLUSH)) {
+        log::warn("the access log could not be written to its end", &[]);
+    }
+    control.stop();
+    result
+}
 
-    let admin = config
-        .admin
-        .as_ref()
-        .map(|admin| {
-            admin::bind(admin.listen).map_err(|e| cannot_listen("admin", admin.listen, &e))
-        })
-        .transpose()?;
-    let admin_address = admin
-        .as_ref()
-        .and_then(|listener| listener.local_addr().ok());
-    let demo = uses_demo(config)
-        .then(demo::bind)
-        .transpose()
-        .map_err(|e| plain("the demo upstream", &e))?;
-    let demo_address = demo
-        .as_ref()
-        .and_then(|listener| listener.local_addr().ok());
+/// What listens besides the listeners.
+struct Bound {
+    admin: Option<SocketAddr>,
+}
+
+/// Everything up to the workers: sockets first, so that a port in use is found before anything runs.
+fn prepare(
+    config: &Config,
+    cores: Vec<Option<CoreId>>,
+) -> Result<(Supervisor<'_>, ControlHandle, Bound), Failure> {
+    let admin = match &config.admin {
+        Some(AdminConfig { listen }) => {
+            Some(admin::bind(*listen).map_err(|e| cannot_listen("admin", *listen, &e))?)
+        }
+        None => None,
+    };
+    let bound = Bound {
+        admin: admin.as_ref().and_then(|admin| admin.local_addr().ok()),
+    };
+    let demo = uses_demo(config).then(demo::bind).transpose();
+    let demo = demo.map_err(|error| plain("the demo upstream", &error))?;
     let sockets = bind_listeners(config, cores.len())?;
-    let listeners = sockets.addresses.clone();
 
     let mut names = Names {
         resolver: Resolver::default(),
-        demo: demo_address,
+        demo: demo.as_ref().and_then(|demo| demo.local_addr().ok()),
     };
-    let origin = origin_of_time();
-    let plan = Plan::new(config, cores.len(), origin, &mut names).map_err(Failure)?;
-    let shape = MetricsShape {
-        listeners: config.listeners.len(),
-        upstreams: config.upstreams.len(),
-        limits: config.limits.len(),
-    };
-    let metrics: Arc<[Arc<WorkerMetrics>]> = (0..cores.len())
-        .map(|worker| WorkerMetrics::new(worker, shape))
-        .collect();
+    let plan = Plan::new(config, cores.len(), origin_of_time(), &mut names).map_err(Failure)?;
+    let metrics = metrics(config, cores.len());
     let labels = Arc::new(labels(config));
     let process = Arc::new(ProcessMetrics::default());
     let lifecycle = Arc::new(Lifecycle::default());
@@ -140,7 +157,7 @@ pub fn run(config: &Config, started: impl FnOnce(&Started<'_>)) -> Result<(), Fa
     })
     .map_err(|error| plain("the control thread", &error))?;
 
-    let mut supervisor = Supervisor {
+    let supervisor = Supervisor {
         config,
         cores,
         sockets,
@@ -154,27 +171,7 @@ pub fn run(config: &Config, started: impl FnOnce(&Started<'_>)) -> Result<(), Fa
         workers: HashMap::new(),
         deaths: Vec::new(),
     };
-    let result = supervisor.start().and_then(|report| {
-        supervisor.lifecycle.advance(Phase::Ready);
-        warnings.extend(report.fallback.clone());
-        started(&Started {
-            config,
-            listeners: &listeners,
-            admin: admin_address,
-            workers: supervisor.cores.len(),
-            report: &report,
-            warnings: &warnings,
-        });
-        supervisor.watch()
-    });
-    supervisor.lifecycle.advance(Phase::Draining);
-    if let Some(access_log) = supervisor.access_log.take() {
-        if !access_log.shutdown(LOG_FLUSH) {
-            log::warn("the access log could not be written to its end", &[]);
-        }
-    }
-    control.stop();
-    result
+    Ok((supervisor, control, bound))
 }
 
 struct Supervisor<'a> {
@@ -465,6 +462,17 @@ fn raise_descriptor_limit(
         ));
     }
     Ok(())
+}
+
+fn metrics(config: &Config, workers: usize) -> Arc<[Arc<WorkerMetrics>]> {
+    let shape = MetricsShape {
+        listeners: config.listeners.len(),
+        upstreams: config.upstreams.len(),
+        limits: config.limits.len(),
+    };
+    (0..workers)
+        .map(|worker| WorkerMetrics::new(worker, shape))
+        .collect()
 }
 
 fn labels(config: &Config) -> Labels {

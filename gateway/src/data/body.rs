@@ -114,7 +114,7 @@ impl Transfer {
                 Ok(chunk)
             }
             (Source::Chunked(reader), sink) => {
-                let before = reader.clone();
+                let before = *reader;
                 let output = match sink {
                     Sink::Plain => ChunkedOutput::Bare,
                     Sink::Chunked { trailers } => ChunkedOutput::Chunked { trailers },

@@ -69,7 +69,7 @@ impl ClientWriter {
     }
 
     /// Sends `buf`, and gives up on a client that does not read or reads too slowly.
-    pub(super) async fn send(&mut self, buf: Buf) -> Result<(), Error> {
+    pub(super) async fn send(&self, buf: Buf) -> Result<(), Error> {
         let config = &self.listener.config;
         let (began, total) = (self.deadline.now(), buf.len());
         let mut sent = 0_usize;
@@ -187,7 +187,7 @@ impl Connection {
                 Ok(range) => request::handle(self, &mut scratch, range).await,
                 Err(HeadEnd::Idle) => break Pause::Idle,
                 Err(HeadEnd::Closed) => Next::Close,
-                Err(HeadEnd::Broken(error)) => request::refuse_head(self, &mut scratch, &error),
+                Err(HeadEnd::Broken(error)) => request::refuse_head(self, &scratch, &error),
             };
             if next != Next::Keep {
                 break Pause::End(next);
@@ -199,7 +199,7 @@ impl Connection {
     }
 
     /// Waits for a request without holding a buffer.
-    async fn wait_idle(&mut self) {
+    async fn wait_idle(&self) {
         let timeout = self
             .listener
             .config

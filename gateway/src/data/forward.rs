@@ -298,7 +298,7 @@ impl Exchange<'_> {
     }
 
     /// The request head as it goes up, and where it fits what is there of the body.
-    fn write_request(&mut self, connection: &Connection, lease: &Lease) -> Buf {
+    fn write_request(&self, connection: &Connection, lease: &Lease) -> Buf {
         let head = self.scratch.head.data();
         let endpoint = &self.timers.pool.upstream().endpoints[lease.endpoint];
         let authority = self.request.authority.map(|authority| authority.of(head));

@@ -259,7 +259,7 @@ fn check_other_readings(
 /// The answer to something that is no request head. The connection closes.
 pub(super) fn refuse_head(
     connection: &mut Connection,
-    scratch: &mut Scratch,
+    scratch: &Scratch,
     error: &Error,
 ) -> Next {
     let worker = Rc::clone(&connection.worker);
@@ -373,7 +373,7 @@ async fn answer(
 
 /// Reads what is left of a body that nobody wants, if it is short; otherwise the connection closes, since its bytes
 /// must never be taken for a request.
-async fn discard_body(connection: &mut Connection, record: &mut Record) -> Next {
+async fn discard_body(connection: &mut Connection, record: &Record) -> Next {
     let Some(request) = record.request else {
         return Next::Linger;
     };
