@@ -1,27 +1,21 @@
 //! The control thread through real sockets: admin pages and the demo upstream.
 
 #![expect(clippy::unwrap_used, reason = "test helpers")]
-#![expect(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests may wait for sockets"
-)]
+#![expect(clippy::disallowed_types, reason = "tests may wait for sockets")]
 
+mod control_support;
 mod exposition;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use exposition::Exposition;
-use gateway::config::{ConfigSource, load};
 use gateway::control::admin::{self, AdminState};
 use gateway::control::lifecycle::{Lifecycle, Phase};
 use gateway::control::resolve::Resolver;
 use gateway::control::{ControlHandle, ControlSetup, demo};
-use gateway::data::plan::{Addresses, Plan};
-use gateway::data::upstream::AddressCell;
 use gateway::telemetry::process::ProcessSample;
 use gateway::telemetry::{Labels, Method, MetricsShape, ProcessMetrics, WorkerMetrics};
 use serde_json::Value;
@@ -31,27 +25,6 @@ struct Running {
     admin: SocketAddr,
     demo: SocketAddr,
     state: AdminState,
-}
-
-struct NoAddresses;
-
-impl Addresses for NoAddresses {
-    fn cell(&mut self, _host: &str, _port: u16) -> AddressCell {
-        AddressCell::default()
-    }
-
-    fn demo(&self) -> Option<SocketAddr> {
-        None
-    }
-}
-
-fn plan() -> Plan {
-    let source = ConfigSource::Text {
-        name: "test",
-        text: "listeners = [{ name = 'web', address = '127.0.0.1:0' }]",
-    };
-    let config = load(source, &|_| None).unwrap();
-    Plan::new(&config, 1, Instant::now(), &mut NoAddresses).unwrap()
 }
 
 fn start(resolver: Resolver) -> Running {
@@ -66,8 +39,8 @@ fn start(resolver: Resolver) -> Running {
             .map(|worker| WorkerMetrics::new(worker, shape))
             .into(),
         process: Arc::new(ProcessMetrics::default()),
-        plan: Arc::new(plan()),
-        commands: Arc::new([]),
+        plan: control_support::plan(),
+        commands: [].into(),
         labels: Arc::new(Labels {
             routes: vec!["users".to_owned()],
             ..Labels::default()

@@ -32,6 +32,8 @@ pub struct Plan {
     pub hasher: KeyHasher,
     /// Origin of the limits' time; one for the process.
     pub origin: Instant,
+    /// Requests may ask for faults. Only for tests; see docs/testing.md.
+    pub faults: bool,
 }
 
 /// A listener.
@@ -64,7 +66,7 @@ pub trait Addresses {
 }
 
 impl Plan {
-    /// Compiles `config` for `workers` workers. `origin`: when the limits' time began.
+    /// Compiles `config` for `workers` workers. `hasher`: the process's; `origin`: when the limits' time began.
     ///
     /// # Errors
     ///
@@ -72,6 +74,7 @@ impl Plan {
     pub fn new(
         config: &Config,
         workers: usize,
+        hasher: KeyHasher,
         origin: Instant,
         addresses: &mut dyn Addresses,
     ) -> Result<Self, String> {
@@ -96,7 +99,6 @@ impl Plan {
             denies: matches!(&route.action, Action::Respond(answer) if answer.status >= 400),
             config: route.clone(),
         });
-        let hasher = KeyHasher::random();
         let ipv6_prefix = config.client_ip.ipv6_prefix;
         let limits = config
             .limits
@@ -116,6 +118,7 @@ impl Plan {
             client_ip: config.client_ip.clone(),
             hasher,
             origin,
+            faults: false,
         })
     }
 }

@@ -64,8 +64,6 @@ pub enum Command {
     ReportTop(flume::Sender<Vec<TopKeys>>),
     /// Stop accepting, finish what is under way, end after this time at the latest; `None`: whenever that is.
     Drain(Option<Duration>),
-    /// Panic, outside of any connection: for tests of what happens then.
-    Panic,
 }
 
 /// What a worker reports of itself.
@@ -356,7 +354,6 @@ async fn serve(worker: &Rc<Worker>, gates: &RefCell<Vec<Gate>>, inbox: &flume::R
     let timeout = loop {
         match inbox.recv_async().await {
             Ok(Command::Drain(timeout)) => break timeout,
-            Ok(Command::Panic) => panic_on_command(),
             Ok(Command::ReportTop(reply)) => report_top(worker, &reply),
             // The supervisor is gone, and with it the process.
             Err(flume::RecvError::Disconnected) => break Some(Duration::ZERO),
@@ -404,11 +401,6 @@ fn report_top(worker: &Worker, reply: &flume::Sender<Vec<TopKeys>>) {
     let report = served.top.iter().map(|top| top.report(now_s)).collect();
     // Who asked may have stopped waiting.
     let _gone = reply.try_send(report);
-}
-
-#[expect(clippy::panic, reason = "that is what the command asks for")]
-fn panic_on_command() {
-    panic!("told to panic");
 }
 
 /// Stops accepting; who is connected and waits gets in first.
