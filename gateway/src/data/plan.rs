@@ -32,6 +32,8 @@ pub struct Plan {
     pub hasher: KeyHasher,
     /// Origin of the limits' time; one for the process.
     pub origin: Instant,
+    /// Requests may ask for faults. Only for tests; see docs/testing.md.
+    pub faults: bool,
 }
 
 /// A listener.
@@ -114,6 +116,7 @@ impl Plan {
             client_ip: config.client_ip.clone(),
             hasher: KeyHasher::random(),
             origin,
+            faults: false,
         })
     }
 }
