@@ -17,6 +17,7 @@ use tidy_support::{
 
 /// Files that may hold unsafe code, and what forces them to.
 const UNSAFE_FILES: &[(&str, &str)] = &[
+    ("gateway/tests/end_to_end/support/process.rs", "kill"),
     (
         "gateway/tests/telemetry_allocations.rs",
         "GlobalAlloc is an unsafe trait",
@@ -87,6 +88,7 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
             "codec",
             "connection",
             "error",
+            "fault",
             "filter",
             "forward",
             "log",
