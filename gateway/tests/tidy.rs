@@ -11,8 +11,8 @@ use std::sync::LazyLock;
 use gateway::telemetry::names::METRICS;
 use tidy_support::imports::{Named, module_of, named};
 use tidy_support::{
-    Source, impure, places, project, too_long, undeclared_metrics, unintroduced, unnumbered_notes,
-    unsafe_outside,
+    Source, dead_links, impure, places, project, too_long, undeclared_metrics, unintroduced,
+    unnumbered_notes, unsafe_outside,
 };
 
 /// Files that may hold unsafe code, and what forces them to.
@@ -479,4 +479,17 @@ fn what_can_be_configured_is_in_force() {
     assert_eq!(idle, NOT_IN_FORCE);
     assert!(reads(&Source::new("x.rs", "f(config.steer)"), "steer"));
     assert!(!reads(&Source::new("x.rs", "// steer\n\"steer\""), "steer"));
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let exists = |path: &str| root.join(path).exists();
+    assert_none(&each(|source| dead_links(source, exists)));
+    let breaks = |text: &str| dead_links(&Source::new("docs/x.md", text), exists).len();
+    assert_eq!(breaks("[a](README.md) [b](../nothing.md)"), 2);
+    assert_eq!(
+        breaks("[a](../README.md#quick-start) [b](#here) [c](https://example.com/x)"),
+        0
+    );
 }
