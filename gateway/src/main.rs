@@ -1,2 +1,59 @@
-//! Placeholder.
-fn main() {}
+//! `ringgate`: reads the command line, and hands over.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use gateway::cli::{self, Invocation, RunArgs};
+use gateway::config::{Config, ConfigSource, load};
+use gateway::control::supervisor;
+use gateway::{banner, telemetry};
+
+fn main() -> ExitCode {
+    let invocation = Invocation::parse(std::env::args_os(), std::env::var_os("RINGGATE_CONFIG"));
+    let code = match invocation {
+        Ok(Invocation::Run(arguments)) => run(&arguments),
+        Ok(Invocation::Check(arguments)) => {
+            let environment = |name: &str| std::env::var(name).ok();
+            cli::check(&arguments, &environment, &mut io::stdout().lock())
+                .unwrap_or(cli::EXIT_FAILURE)
+        }
+        Err(usage) => usage.exit(),
+    };
+    ExitCode::from(code)
+}
+
+fn run(arguments: &RunArgs) -> u8 {
+    let source = match &arguments.config {
+        Some(path) => ConfigSource::File(path),
+        None => ConfigSource::builtin(),
+    };
+    let mut config: Config = match load(source, &|name| std::env::var(name).ok()) {
+        Ok(config) => config,
+        Err(errors) => {
+            say(&errors.to_string());
+            return cli::EXIT_CONFIG;
+        }
+    };
+    if arguments.workers.is_some() {
+        config.runtime.workers = arguments.workers;
+    }
+    let name = match &arguments.config {
+        Some(path) => path.display().to_string(),
+        None => "the built-in configuration (`ringgate run -c FILE` for your own)".to_owned(),
+    };
+    let started = |started: &supervisor::Started<'_>| {
+        // Nobody may be reading; the gateway serves even so.
+        drop(banner::write(&mut io::stderr().lock(), &name, started));
+    };
+    match supervisor::run(&config, started) {
+        Ok(()) => cli::EXIT_OK,
+        Err(failure) => {
+            telemetry::log::error(&failure.to_string(), &[]);
+            cli::EXIT_FAILURE
+        }
+    }
+}
+
+fn say(text: &str) {
+    drop(writeln!(io::stderr().lock(), "{text}"));
+}

@@ -1,7 +1,31 @@
 //! The configuration: TOML text in, checked values out. A leaf: imports nothing of the gateway.
+//!
+//! [`load`] reads a file in one pass and reports everything wrong with it at once. Each section has a file of its own
+//! that holds one row per key (name, bounds, default, text; see `key`); the reader, its messages and the reference
+//! page are made from the rows.
 
+mod address;
+mod error;
+mod interpolate;
+mod key;
+mod kind;
+mod limits;
+mod listeners;
+mod load;
+mod nearest;
+mod reference;
 mod resolved;
+mod respond;
+mod routes;
+mod runtime;
+mod section;
+mod telemetry;
+mod units;
+mod upstreams;
 
+pub use error::{ConfigErrors, Position, Problem};
+pub use load::{ConfigSource, load};
+pub use reference::reference;
 pub use resolved::{
     AccessLogConfig, Action, AdminConfig, ClientIpConfig, Config, DriverChoice, EndpointAddress,
     EndpointConfig, FixedResponse, HostPattern, LimitConfig, LimitKey, LimitMode, ListenerConfig,

@@ -1,0 +1,272 @@
+//! `[[listeners]]`: addresses, and the bounds that hold for every client of one.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::address::{parse_listen, parse_name};
+use super::key::{Key, Keys, Required};
+use super::kind::{Flag, Integer, Or, Size, Speed, Text, Time, Word, shown};
+use super::resolved::{ListenerConfig, PathPolicy, Steer, UnderscoreHeaders};
+use super::section::{Located, Section};
+
+pub(super) static KEYS: Keys = Keys {
+    header: "[[listeners]]",
+    text: "Addresses that clients connect to, and what they may do there. At least one.",
+    rows: &[
+        &NAME,
+        &ADDRESS,
+        &HEADER_TIMEOUT,
+        &IDLE_TIMEOUT,
+        &BODY_TIMEOUT,
+        &WRITE_TIMEOUT,
+        &MIN_BODY_RATE,
+        &MIN_WRITE_RATE,
+        &MAX_CONNECTIONS,
+        &MAX_CONNECTIONS_PER_CLIENT,
+        &STEER,
+        &PATH_POLICY,
+        &UNDERSCORE_HEADERS,
+        &REQUEST_LINE_MAX,
+        &HEAD_MAX,
+        &FIELDS_MAX,
+        &ABORT_ON_CLIENT_FIN,
+    ],
+    unsupported: &[
+        "tls",
+        "proxy_protocol",
+        "http2",
+        "http3",
+        "protocols",
+        "backlog",
+    ],
+};
+
+const TIMEOUT: Time = Time {
+    min: Duration::from_millis(1),
+    max: Duration::from_secs(86_400),
+};
+const SPEED: Or<Speed> = Or {
+    word: "off",
+    kind: Speed {
+        min: 1,
+        max: 1 << 30,
+    },
+};
+
+static NAME: Required<Text<String>> = Required {
+    name: "name",
+    kind: Text {
+        expects: "a name",
+        parse: parse_name,
+        show: String::clone,
+    },
+    text: "Unique name, for logs and metrics.",
+};
+
+static ADDRESS: Required<Text<SocketAddr>> = Required {
+    name: "address",
+    kind: Text {
+        expects: "an IP address and port such as \"0.0.0.0:8080\"",
+        parse: parse_listen,
+        show: shown,
+    },
+    text: "Where to listen. Port 0 asks the kernel for a free one.",
+};
+
+static HEADER_TIMEOUT: Key<Time> = Key {
+    name: "header_timeout",
+    kind: TIMEOUT,
+    default: Duration::from_secs(10),
+    text: "A request head must be complete this long after its first byte, and a new connection must send a byte in this time; else 408.",
+};
+
+static IDLE_TIMEOUT: Key<Time> = Key {
+    name: "idle_timeout",
+    kind: TIMEOUT,
+    default: Duration::from_secs(60),
+    text: "A kept connection is closed after this long without a request.",
+};
+
+static BODY_TIMEOUT: Key<Time> = Key {
+    name: "body_timeout",
+    kind: TIMEOUT,
+    default: Duration::from_secs(30),
+    text: "A request body may pause this long; else 408.",
+};
+
+static WRITE_TIMEOUT: Key<Time> = Key {
+    name: "write_timeout",
+    kind: TIMEOUT,
+    default: Duration::from_secs(30),
+    text: "A client may take nothing of its response for this long; then its connection is reset.",
+};
+
+static MIN_BODY_RATE: Key<Or<Speed>> = Key {
+    name: "min_body_rate",
+    kind: SPEED,
+    default: Some(256),
+    text: "Slowest request body, counted only while the gateway waits for the client.",
+};
+
+static MIN_WRITE_RATE: Key<Or<Speed>> = Key {
+    name: "min_write_rate",
+    kind: SPEED,
+    default: Some(256),
+    text: "Slowest reading of a response, counted only while a write is blocked; an event stream that is merely quiet is not slow.",
+};
+
+static MAX_CONNECTIONS: Key<Integer<NonZeroU32>> = Key {
+    name: "max_connections",
+    kind: Integer::new(1, 10_000_000),
+    default: NonZeroU32::new(20_000).unwrap(),
+    text: "Connections at once, over all workers; further ones are closed. Each takes a file descriptor, and buffers only while a request is under way.",
+};
+
+static MAX_CONNECTIONS_PER_CLIENT: Key<Or<Integer<NonZeroU32>>> = Key {
+    name: "max_connections_per_client",
+    kind: Or {
+        word: "unlimited",
+        kind: Integer::new(1, 10_000_000),
+    },
+    default: None,
+    text: "Connections at once from one client address, over all workers.",
+};
+
+static STEER: Key<Word<Steer>> = Key {
+    name: "steer",
+    kind: Word {
+        words: &[
+            ("hash", Steer::Hash),
+            ("source_ip", Steer::SourceIp),
+            ("cpu", Steer::Cpu),
+        ],
+    },
+    default: Steer::Hash,
+    text: "Which worker gets a new connection: by the kernel's hash, by source address (puts a load balancer's whole traffic on one core), or by the core that received the packet.",
+};
+
+static PATH_POLICY: Key<Word<PathPolicy>> = Key {
+    name: "path_policy",
+    kind: Word {
+        words: &[
+            ("standard", PathPolicy::Standard),
+            ("strict", PathPolicy::Strict),
+        ],
+    },
+    default: PathPolicy::Standard,
+    text: "`standard` takes what real applications send. `strict` answers 400 to encoded slashes, double encoding and `//`.",
+};
+
+static UNDERSCORE_HEADERS: Key<Word<UnderscoreHeaders>> = Key {
+    name: "underscore_headers",
+    kind: Word {
+        words: &[
+            ("drop", UnderscoreHeaders::Drop),
+            ("reject", UnderscoreHeaders::Reject),
+            ("allow", UnderscoreHeaders::Allow),
+        ],
+    },
+    default: UnderscoreHeaders::Drop,
+    text: "Header names with `_`, which many applications take for `-`: not forwarded, refused with 400, or forwarded.",
+};
+
+static REQUEST_LINE_MAX: Key<Size<u32>> = Key {
+    name: "request_line_max",
+    kind: Size::new(64, 1 << 20),
+    default: 8 << 10,
+    text: "Longest request line; longer: 414. Not above `head_max`.",
+};
+
+static HEAD_MAX: Key<Size<u32>> = Key {
+    name: "head_max",
+    kind: Size::new(128, 1 << 20),
+    default: 64 << 10,
+    text: "Longest request head; longer: 431. A connection that sends one buffers at most this much.",
+};
+
+static FIELDS_MAX: Key<Integer<u16>> = Key {
+    name: "fields_max",
+    kind: Integer::new(1, 1024),
+    default: 128,
+    text: "Most header fields in a request; more: 431.",
+};
+
+static ABORT_ON_CLIENT_FIN: Key<Flag> = Key {
+    name: "abort_on_client_fin",
+    kind: Flag,
+    default: false,
+    text: "End a request when its client closes its sending side. Off: a half-closed client still gets its answer.",
+};
+
+/// Reads every listener with the place of its address; notes names and addresses that come twice.
+///
+/// A missing name or address is kept as a placeholder; its problem was noted, and a reading with problems is never used.
+pub(super) fn read(sections: &[Section<'_>]) -> Vec<Located<ListenerConfig>> {
+    let mut listeners: Vec<Located<ListenerConfig>> = Vec::new();
+    for section in sections {
+        let name = section.require(&NAME);
+        let address = section.require(&ADDRESS);
+        if let Some(name) = &name
+            && listeners.iter().any(|other| other.value.name == name.value)
+        {
+            section.problem(
+                NAME.name,
+                format!("another listener is named {} too", name.shown()),
+            );
+        }
+        if let Some(address) = &address
+            && address.value.port() != 0
+            && listeners
+                .iter()
+                .any(|other| other.value.address == address.value)
+        {
+            let message = format!("{} is the address of another listener too", address.shown());
+            section.problem(ADDRESS.name, message);
+        }
+        let name = name.map_or_else(String::new, |name| name.value);
+        let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
+        let address = address.unwrap_or(Located {
+            value: unspecified,
+            at: 0,
+            secret: false,
+        });
+        listeners.push(address.map(|address| read_one(section, name, address)));
+    }
+    listeners
+}
+
+fn read_one(section: &Section<'_>, name: String, address: SocketAddr) -> ListenerConfig {
+    let (request_line_max, head_max) = (section.get(&REQUEST_LINE_MAX), section.get(&HEAD_MAX));
+    if request_line_max > head_max {
+        let written = if section.has(HEAD_MAX.name) {
+            &HEAD_MAX
+        } else {
+            &REQUEST_LINE_MAX
+        };
+        section.problem(
+            written.name,
+            "`head_max` must be at least `request_line_max`, which it includes",
+        );
+    }
+    ListenerConfig {
+        name,
+        address,
+        header_timeout: section.get(&HEADER_TIMEOUT),
+        idle_timeout: section.get(&IDLE_TIMEOUT),
+        body_timeout: section.get(&BODY_TIMEOUT),
+        write_timeout: section.get(&WRITE_TIMEOUT),
+        // A resolved speed of 0 is no bound.
+        min_body_rate: section.get(&MIN_BODY_RATE).unwrap_or(0),
+        min_write_rate: section.get(&MIN_WRITE_RATE).unwrap_or(0),
+        max_connections: section.get(&MAX_CONNECTIONS),
+        max_connections_per_client: section.get(&MAX_CONNECTIONS_PER_CLIENT),
+        steer: section.get(&STEER),
+        path_policy: section.get(&PATH_POLICY),
+        underscore_headers: section.get(&UNDERSCORE_HEADERS),
+        request_line_max,
+        head_max,
+        fields_max: section.get(&FIELDS_MAX),
+        abort_on_client_fin: section.get(&ABORT_ON_CLIENT_FIN),
+    }
+}

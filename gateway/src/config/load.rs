@@ -1,0 +1,271 @@
+//! From a file or an embedded text to a [`Config`].
+
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use super::error::{ConfigErrors, Position};
+use super::key::{Key, Keys, Nested};
+use super::kind::Integer;
+use super::resolved::{AdminConfig, Config};
+use super::section::{Reader, Section};
+use super::{limits, listeners, routes, runtime, telemetry, upstreams};
+
+/// The format that this version reads.
+const VERSION: u64 = 1;
+
+/// Largest file taken, in bytes: a bound for a path that names something else, such as a device.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// The text behind [`ConfigSource::builtin`].
+const DEFAULT_TEXT: &str = include_str!("default.toml");
+
+pub(super) static KEYS: Keys = Keys {
+    header: "top level",
+    text: "Every section but `listeners` may be left out.",
+    rows: &[
+        &VERSION_KEY,
+        &RUNTIME,
+        &ADMIN,
+        &LOG,
+        &CLIENT_IP,
+        &LISTENERS,
+        &UPSTREAMS,
+        &LIMITS,
+        &ROUTES,
+    ],
+    unsupported: &[
+        "include",
+        "auth",
+        "consumers",
+        "tracing",
+        "store",
+        "tls",
+        "acme",
+    ],
+};
+
+static VERSION_KEY: Key<Integer<u64>> = Key {
+    name: "version",
+    kind: Integer::new(0, 4_294_967_295),
+    default: VERSION,
+    text: "Version of the file's format. A file of another version is refused as a whole.",
+};
+
+static RUNTIME: Nested = section("runtime", "Workers, see `[runtime]`.");
+static ADMIN: Nested = section("admin", "Admin endpoints, see `[admin]`.");
+static LOG: Nested = section("log", "Logs, see `[log]`.");
+static CLIENT_IP: Nested = section("client_ip", "Clients, see `[client_ip]`.");
+
+static LISTENERS: Nested = Nested {
+    name: "listeners",
+    expects: "an array of tables: [[listeners]]",
+    absent: "required",
+    text: "Listeners, see `[[listeners]]`.",
+};
+
+static UPSTREAMS: Nested = Nested {
+    name: "upstreams",
+    expects: "tables by name: [upstreams.NAME]",
+    absent: "none",
+    text: "Servers, see `[upstreams.NAME]`.",
+};
+
+static LIMITS: Nested = Nested {
+    name: "limits",
+    expects: "tables by name: [limits.NAME]",
+    absent: "none",
+    text: "Limits, see `[limits.NAME]`.",
+};
+
+static ROUTES: Nested = Nested {
+    name: "routes",
+    expects: "an array of tables: [[routes]]",
+    absent: "none: every request gets 404",
+    text: "Routes, see `[[routes]]`.",
+};
+
+const fn section(name: &'static str, text: &'static str) -> Nested {
+    Nested {
+        name,
+        expects: "a table",
+        absent: "its defaults",
+        text,
+    }
+}
+
+/// Where a configuration comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum ConfigSource<'a> {
+    /// A file.
+    File(&'a Path),
+    /// A text, with the name that messages call it by.
+    Text {
+        /// What messages write in place of a file's path.
+        name: &'a str,
+        /// TOML.
+        text: &'a str,
+    },
+}
+
+impl ConfigSource<'static> {
+    /// What `ringgate` serves without a file: a demo upstream, two routes and a limit, on loopback.
+    pub const fn builtin() -> Self {
+        ConfigSource::Text {
+            name: "built-in configuration",
+            text: DEFAULT_TEXT,
+        }
+    }
+}
+
+/// Reads a configuration. `env` answers for the variables of `${VAR}`.
+///
+/// Reads the file and waits for the disk; does not resolve names or open anything else.
+///
+/// # Errors
+///
+/// Everything that is wrong, at once and in the order of the text; a file that cannot be read is one problem without
+/// a position. Mistakes in the TOML itself are reported alone, since the rest cannot be trusted then.
+pub fn load(
+    source: ConfigSource<'_>,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, ConfigErrors> {
+    match source {
+        ConfigSource::Text { name, text } => parse(name, text, env),
+        ConfigSource::File(path) => {
+            let name = path.to_string_lossy();
+            let bytes = read_file(path).map_err(|error| {
+                ConfigErrors::whole_file(&name, format!("cannot be read: {error}"))
+            })?;
+            let text = utf8(&name, &bytes)?;
+            parse(&name, text, env)
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_types,
+    reason = "the configuration is read before any worker runs"
+)]
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?
+        .take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
+        return Err(io::Error::other("it is larger than 64MiB"));
+    }
+    Ok(bytes)
+}
+
+fn utf8<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str, ConfigErrors> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let good = String::from_utf8_lossy(bytes.get(..error.valid_up_to()).unwrap_or_default());
+        let position = Position::of(&good, good.len());
+        let mut errors = ConfigErrors::whole_file(name, "not UTF-8 text".into());
+        for problem in &mut errors.problems {
+            problem.position = Some(position);
+        }
+        errors
+    })
+}
+
+fn parse(
+    name: &str,
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, ConfigErrors> {
+    let (document, mistakes) = DeTable::parse_recoverable(text);
+    let reader = Reader::new(text, env);
+    let mut readable = true;
+    let mut line_before = 0;
+    for mistake in &mistakes {
+        let span = mistake.span().unwrap_or_default();
+        if mistake.message() == DUPLICATE_KEY {
+            let key = text.get(span.clone()).unwrap_or_default();
+            reader.problem(span.start, key, "this name is there twice");
+            continue;
+        }
+        readable = false;
+        // One mistake often looks like several to the parser; the first of a line says what matters.
+        let line = Position::of(text, span.start).line;
+        if line != line_before {
+            reader.problem(span.start, "", format!("not TOML: {}", mistake.message()));
+        }
+        line_before = line;
+    }
+    let config = if readable {
+        decode(&reader, document.get_ref())
+    } else {
+        None
+    };
+    match config {
+        Some(config) if reader.is_clean() => Ok(config),
+        _ => Err(reader.into_errors(name)),
+    }
+}
+
+/// What the parser says where a key or table is there twice; it goes on as if there were one.
+const DUPLICATE_KEY: &str = "duplicate key";
+
+/// `None`: a problem was noted. `Some` with problems noted is not to be used.
+fn decode<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Config> {
+    let top = Section::new(reader, "", document, 0);
+    let version = top.get(&VERSION_KEY);
+    if version != VERSION {
+        let message = format!("this version of ringgate reads format {VERSION}; found {version}");
+        top.problem(VERSION_KEY.name, message);
+        return None;
+    }
+    top.check_keys(&KEYS);
+    let listeners = listeners::read(&top.tables(&LISTENERS, &listeners::KEYS));
+    if listeners.is_empty() && (!top.has(LISTENERS.name) || top.is_empty_array(LISTENERS.name)) {
+        top.problem(
+            LISTENERS.name,
+            "missing; a gateway needs at least one [[listeners]]",
+        );
+    }
+    let admin = top.table(&ADMIN, &telemetry::ADMIN_KEYS);
+    let admin_config = telemetry::read_admin(&admin);
+    if let Some(AdminConfig { listen }) = &admin_config
+        && listen.port() != 0
+        && let Some(other) = listeners
+            .iter()
+            .find(|listener| listener.value.address == *listen)
+    {
+        let message = "a listener has the address of `admin.listen`; the two need one each";
+        reader.problem(other.at, "listeners.address", message);
+    }
+    let upstreams = upstreams::read(top.named_tables(&UPSTREAMS, &upstreams::KEYS));
+    let limits = limits::read(top.named_tables(&LIMITS, &limits::KEYS));
+    let names = routes::Names {
+        upstreams: upstreams
+            .iter()
+            .zip(0..)
+            .map(|(each, index)| (&*each.name, index))
+            .collect(),
+        limits: limits
+            .iter()
+            .zip(0..)
+            .map(|(each, index)| (&*each.name, index))
+            .collect(),
+    };
+    let routes = routes::read(&top.tables(&ROUTES, &routes::KEYS), &names);
+    Some(Config {
+        runtime: runtime::read(&top.table(&RUNTIME, &runtime::KEYS)),
+        admin: admin_config,
+        access_log: telemetry::read_access_log(&top.table(&LOG, &telemetry::LOG_KEYS)),
+        client_ip: telemetry::read_client_ip(&top.table(&CLIENT_IP, &telemetry::CLIENT_IP_KEYS)),
+        listeners: listeners
+            .into_iter()
+            .map(|listener| listener.value)
+            .collect(),
+        upstreams,
+        limits,
+        routes,
+    })
+}
+
+#[cfg(test)]
+mod tests;

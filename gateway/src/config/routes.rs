@@ -1,0 +1,402 @@
+//! `[[routes]]`: which requests are forwarded, answered and limited.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use super::address::{parse_host, parse_name, parse_path};
+use super::key::{Key, Keys, List, Nested, Optional, Required};
+use super::kind::{Flag, Or, Size, Text, Time};
+use super::resolved::{Action, HostPattern, PathPattern, RouteConfig};
+use super::respond;
+use super::section::{Located, Section};
+
+pub(super) static KEYS: Keys = Keys {
+    header: "[[routes]]",
+    text: "Which requests go where. The most specific route wins, in whatever order they are written: first by host (exact, longest wildcard, any), then by path (exact, longest prefix). Where no path of the most specific host fits, the less specific hosts are asked.",
+    rows: &[
+        &NAME,
+        &HOST,
+        &HOSTS,
+        &PATH,
+        &PATH_PREFIX,
+        &IGNORE_CASE,
+        &UPSTREAM,
+        &RESPOND,
+        &LIMITS,
+        &MAX_BODY,
+        &TIMEOUT,
+        &UPGRADE,
+    ],
+    unsupported: &[
+        "auth",
+        "headers",
+        "methods",
+        "method",
+        "path_regex",
+        "per_try_timeout",
+        "priority",
+        "redirect",
+        "request_headers",
+        "response_headers",
+        "retry",
+        "rewrite",
+        "split",
+        "mirror",
+        "cors",
+        "compress",
+    ],
+};
+
+static NAME: Required<Text<String>> = Required {
+    name: "name",
+    kind: Text {
+        expects: "a name",
+        parse: parse_name,
+        show: String::clone,
+    },
+    text: "Unique name, for logs and metrics.",
+};
+
+const HOST_KIND: Text<HostPattern> = Text {
+    expects: "a host such as \"api.example.com\" or \"*.example.com\"",
+    parse: parse_host,
+    show: show_host,
+};
+
+static HOST: Optional<Text<HostPattern>> = Optional {
+    name: "host",
+    kind: HOST_KIND,
+    absent: "every host",
+    text: "The host it serves, without port. `*.example.com` holds every name below `example.com`, not `example.com` itself.",
+};
+
+static HOSTS: List<Text<HostPattern>> = List {
+    name: "hosts",
+    item: HOST_KIND,
+    text: "Several hosts, in place of `host`.",
+};
+
+const PATH_KIND: Text<String> = Text {
+    expects: "a path such as \"/v1/users\"",
+    parse: parse_path,
+    show: String::clone,
+};
+
+static PATH: Optional<Text<String>> = Optional {
+    name: "path",
+    kind: PATH_KIND,
+    absent: "see `path_prefix`",
+    text: "This path alone.",
+};
+
+static PATH_PREFIX: Optional<Text<String>> = Optional {
+    name: "path_prefix",
+    kind: PATH_KIND,
+    absent: "without `path`: every path",
+    text: "This path and all below it, by whole segments: `/v1` and `/v1/` both hold `/v1`, `/v1/` and `/v1/x`, not `/v10`.",
+};
+
+static IGNORE_CASE: Key<Flag> = Key {
+    name: "ignore_case",
+    kind: Flag,
+    default: false,
+    text: "Compare the path without ASCII case. Of two routes that fit alike, one that minds case wins.",
+};
+
+static UPSTREAM: Optional<Text<String>> = Optional {
+    name: "upstream",
+    kind: Text {
+        expects: "the name of an upstream",
+        parse: parse_name,
+        show: String::clone,
+    },
+    absent: "this or `respond`",
+    text: "Forward to the upstream of this name.",
+};
+
+static RESPOND: Nested = Nested {
+    name: "respond",
+    expects: "a table such as { status = 403, body = \"no\" }",
+    absent: "this or `upstream`",
+    text: "Answer without any upstream, see `routes.respond`.",
+};
+
+static LIMITS: List<Text<String>> = List {
+    name: "limits",
+    item: Text {
+        expects: "the name of a limit",
+        parse: parse_name,
+        show: String::clone,
+    },
+    text: "Limits by name, asked in this order; each takes one lookup in its table.",
+};
+
+static MAX_BODY: Key<Or<Size<u64>>> = Key {
+    name: "max_body",
+    kind: Or {
+        word: "unlimited",
+        kind: Size::new(0, 1 << 50),
+    },
+    default: None,
+    text: "Longest request body; longer: 413. \"0B\" takes no body at all. Bodies are streamed, so a long one costs no memory.",
+};
+
+static TIMEOUT: Key<Or<Time>> = Key {
+    name: "timeout",
+    kind: Or {
+        word: "unlimited",
+        kind: Time {
+            min: Duration::from_millis(1),
+            max: Duration::from_secs(7 * 86_400),
+        },
+    },
+    default: None,
+    text: "The whole exchange must end in this time; else 504, or a broken connection where the response has begun.",
+};
+
+static UPGRADE: List<Text<String>> = List {
+    name: "upgrade",
+    item: Text {
+        expects: "a protocol such as \"websocket\"",
+        parse: parse_protocol,
+        show: String::clone,
+    },
+    text: "Protocols to which a request may be upgraded; others are not forwarded.",
+};
+
+/// The names that routes refer to.
+pub(super) struct Names<'a> {
+    /// Upstreams with their indices.
+    pub upstreams: BTreeMap<&'a str, usize>,
+    /// Limits with their indices.
+    pub limits: BTreeMap<&'a str, usize>,
+}
+
+/// Where a route answers: host, path (in lower case where case is ignored), and whether case is ignored.
+type Place = (Option<HostPattern>, PathPattern, bool);
+
+/// Reads every route; notes names and places that come twice.
+///
+/// Missing and bad values are kept as placeholders; their problems were noted, and a reading with problems is never used.
+pub(super) fn read(sections: &[Section<'_>], names: &Names<'_>) -> Vec<RouteConfig> {
+    let mut taken_names: HashSet<String> = HashSet::new();
+    let mut taken_places: HashMap<Place, String> = HashMap::new();
+    sections
+        .iter()
+        .map(|section| {
+            let name = section.require(&NAME);
+            let shown = name
+                .as_ref()
+                .map_or_else(|| "another route".into(), Located::shown);
+            if name
+                .as_ref()
+                .is_some_and(|name| !taken_names.insert(name.value.clone()))
+            {
+                section.problem(NAME.name, format!("another route is named {shown} too"));
+            }
+            let hosts = read_hosts(section);
+            let ignore_case = section.get(&IGNORE_CASE);
+            let path = read_path(section);
+            if let Some(path) = &path {
+                note_taken_places(
+                    section,
+                    (&hosts, path, ignore_case),
+                    &shown,
+                    &mut taken_places,
+                );
+            }
+            RouteConfig {
+                name: name.map_or_else(String::new, |name| name.value),
+                hosts: hosts.into_iter().map(|host| host.value).collect(),
+                path: path.map_or_else(|| PathPattern::Prefix("/".into()), |path| path.value),
+                ignore_case,
+                action: read_action(section, &names.upstreams),
+                limits: read_limits(section, &names.limits),
+                max_body: section.get(&MAX_BODY),
+                timeout: section.get(&TIMEOUT),
+                upgrade: section
+                    .list(&UPGRADE)
+                    .into_iter()
+                    .map(|each| each.value)
+                    .collect(),
+            }
+        })
+        .collect()
+}
+
+/// Notes every host and path of a route where an earlier one answers already.
+fn note_taken_places(
+    section: &Section<'_>,
+    (hosts, path, ignore_case): (&[Located<HostPattern>], &Located<PathPattern>, bool),
+    shown: &str,
+    taken: &mut HashMap<Place, String>,
+) {
+    let folded = match (&path.value, ignore_case) {
+        (PathPattern::Exact(path), true) => PathPattern::Exact(path.to_ascii_lowercase()),
+        (PathPattern::Prefix(path), true) => PathPattern::Prefix(path.to_ascii_lowercase()),
+        (path, false) => path.clone(),
+    };
+    let every_host = [None];
+    let each_host: Vec<_> = hosts.iter().map(|host| Some(host.value.clone())).collect();
+    for host in if each_host.is_empty() {
+        &every_host[..]
+    } else {
+        &each_host[..]
+    } {
+        let place = (host.clone(), folded.clone(), ignore_case);
+        if let Some(other) = taken.insert(place, shown.to_owned()) {
+            let message = format!("{other} serves this host and path already; only one route can");
+            section.reader().problem(path.at, "routes", message);
+            return;
+        }
+    }
+}
+
+fn read_hosts(section: &Section<'_>) -> Vec<Located<HostPattern>> {
+    let host = section.find(&HOST);
+    let hosts = section.list(&HOSTS);
+    if section.has(HOST.name) && section.has(HOSTS.name) {
+        section.problem(HOSTS.name, "write either `host` or `hosts`, not both");
+    } else if section.is_empty_array(HOSTS.name) {
+        section.problem(
+            HOSTS.name,
+            "an empty array; for every host leave the key out",
+        );
+    }
+    let mut seen: HashSet<HostPattern> = HashSet::new();
+    let mut chosen = Vec::new();
+    for host in host.into_iter().chain(hosts) {
+        if seen.insert(host.value.clone()) {
+            chosen.push(host);
+        } else {
+            let (at, shown) = (host.at, host.map(|host| show_host(&host)).shown());
+            section.problem_at(at, HOSTS.name, format!("{shown} is there twice"));
+        }
+    }
+    chosen
+}
+
+/// The path with the place to report about it; `None`: a problem was noted.
+fn read_path(section: &Section<'_>) -> Option<Located<PathPattern>> {
+    match (section.has(PATH.name), section.has(PATH_PREFIX.name)) {
+        (true, true) => {
+            section.problem(
+                PATH_PREFIX.name,
+                "write either `path` or `path_prefix`, not both",
+            );
+            None
+        }
+        (true, false) => Some(section.find(&PATH)?.map(PathPattern::Exact)),
+        (false, true) => {
+            // `/v1/` and `/v1` hold the same paths; one final slash says nothing.
+            let bare = |path: String| match path.strip_suffix('/') {
+                Some(bare) if !bare.is_empty() => bare.to_owned(),
+                _ => path,
+            };
+            Some(
+                section
+                    .find(&PATH_PREFIX)?
+                    .map(|path| PathPattern::Prefix(bare(path))),
+            )
+        }
+        (false, false) => Some(Located {
+            value: PathPattern::Prefix("/".into()),
+            at: section.at(),
+            secret: false,
+        }),
+    }
+}
+
+fn read_action(section: &Section<'_>, upstreams: &BTreeMap<&str, usize>) -> Action {
+    let placeholder = Action::Upstream(0);
+    match (section.has(UPSTREAM.name), section.has(RESPOND.name)) {
+        (true, true) => {
+            section.problem(
+                RESPOND.name,
+                "write either `upstream` or `respond`, not both",
+            );
+            placeholder
+        }
+        (false, false) => {
+            section.problem(
+                UPSTREAM.name,
+                "missing; write `upstream` with a name, or `respond`",
+            );
+            placeholder
+        }
+        (false, true) => Action::Respond(respond::read(&section.table(&RESPOND, &respond::KEYS))),
+        (true, false) => {
+            let index = section
+                .find(&UPSTREAM)
+                .and_then(|name| resolve(section, UPSTREAM.name, "upstream", &name, upstreams));
+            index.map_or(placeholder, Action::Upstream)
+        }
+    }
+}
+
+fn read_limits(section: &Section<'_>, limits: &BTreeMap<&str, usize>) -> Vec<usize> {
+    let mut indices: Vec<usize> = Vec::new();
+    for name in section.list(&LIMITS) {
+        let Some(index) = resolve(section, LIMITS.name, "limit", &name, limits) else {
+            continue;
+        };
+        if indices.contains(&index) {
+            section.problem_at(
+                name.at,
+                LIMITS.name,
+                format!("{} is there twice", name.shown()),
+            );
+        } else {
+            indices.push(index);
+        }
+    }
+    indices
+}
+
+/// The index behind a name; `None`: nothing has it, which was noted.
+fn resolve(
+    section: &Section<'_>,
+    key: &str,
+    what: &str,
+    name: &Located<String>,
+    known: &BTreeMap<&str, usize>,
+) -> Option<usize> {
+    let index = known.get(name.value.as_str()).copied();
+    if index.is_none() {
+        let near = section.reader().suggest(name, known.keys().copied());
+        let none = if known.is_empty() {
+            format!("; there is no [{what}s.NAME] at all")
+        } else {
+            near
+        };
+        section.problem_at(
+            name.at,
+            key,
+            format!("no {what} is named {}{none}", name.shown()),
+        );
+    }
+    index
+}
+
+fn parse_protocol(text: &str) -> Result<String, String> {
+    let lower = text.to_ascii_lowercase();
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if lower.is_empty() || !lower.bytes().all(token) {
+        return Err(format!(
+            "`{text}` is not a protocol name; write one such as \"websocket\""
+        ));
+    }
+    if matches!(lower.as_str(), "h2c" | "h2" | "http" | "tls") {
+        return Err(format!(
+            "`{text}` cannot be passed through; requests could hide in it"
+        ));
+    }
+    Ok(lower)
+}
+
+fn show_host(host: &HostPattern) -> String {
+    match host {
+        HostPattern::Exact(name) => name.clone(),
+        HostPattern::Suffix(name) => format!("*{name}"),
+    }
+}

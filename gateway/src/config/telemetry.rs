@@ -1,0 +1,132 @@
+//! `[admin]`, `[log.access]` and `[client_ip]`: what the gateway shows of itself and of its clients.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::PathBuf;
+
+use super::address::parse_listen;
+use super::key::{Key, Keys, Nested};
+use super::kind::{Integer, Or, Text, Word, shown};
+use super::resolved::{AccessLogConfig, AdminConfig, ClientIpConfig, LogFormat, LogSink};
+use super::section::Section;
+
+pub(super) static ADMIN_KEYS: Keys = Keys {
+    header: "[admin]",
+    text: "Where `/metrics`, `/healthz` and `/readyz` are served.",
+    rows: &[&LISTEN],
+    unsupported: &["tls", "token", "token_file", "auth", "allow"],
+};
+
+pub(super) static LISTEN: Key<Or<Text<SocketAddr>>> = Key {
+    name: "listen",
+    kind: Or {
+        word: "off",
+        kind: Text {
+            expects: "an IP address and port",
+            parse: parse_listen,
+            show: shown,
+        },
+    },
+    default: Some(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9400))),
+    text: "Address of the admin endpoints, served by the control thread. They ask for no password: keep them on loopback.",
+};
+
+pub(super) static LOG_KEYS: Keys = Keys {
+    header: "[log]",
+    text: "Logs.",
+    rows: &[&ACCESS],
+    unsupported: &["error", "level", "format"],
+};
+
+pub(super) static ACCESS: Nested = Nested {
+    name: "access",
+    expects: "a table",
+    absent: "its defaults",
+    text: "The access log, see `[log.access]`.",
+};
+
+pub(super) static ACCESS_KEYS: Keys = Keys {
+    header: "[log.access]",
+    text: "One record a request, written by a thread of its own; a full queue or disk costs records, never requests.",
+    rows: &[&PATH, &FORMAT],
+    unsupported: &["fields", "filters", "sampling", "redact", "drop", "slow"],
+};
+
+static PATH: Key<Text<LogSink>> = Key {
+    name: "path",
+    kind: Text {
+        expects: "\"stdout\", \"off\" or a file's path",
+        parse: parse_sink,
+        show: show_sink,
+    },
+    default: LogSink::Stdout,
+    text: "Where records go. A file is appended to, and opened again on USR1. `off`: workers make no records.",
+};
+
+static FORMAT: Key<Word<LogFormat>> = Key {
+    name: "format",
+    kind: Word {
+        words: &[
+            ("json", LogFormat::Json),
+            ("combined", LogFormat::Combined),
+            ("common", LogFormat::Common),
+        ],
+    },
+    default: LogFormat::Json,
+    text: "How a record is written: JSON with OpenTelemetry's names, or a line as Apache and nginx write it.",
+};
+
+pub(super) static CLIENT_IP_KEYS: Keys = Keys {
+    header: "[client_ip]",
+    text: "How a client is recognised, for limits and logs.",
+    rows: &[&IPV6_PREFIX],
+    unsupported: &["trusted_proxies", "header"],
+};
+
+static IPV6_PREFIX: Key<Integer<u8>> = Key {
+    name: "ipv6_prefix",
+    kind: Integer::new(1, 128),
+    default: 64,
+    text: "IPv6 addresses that share this many leading bits are one client, since a subscriber gets a whole /64 or more.",
+};
+
+/// Reads `[admin]`; `None`: switched off.
+pub(super) fn read_admin(section: &Section<'_>) -> Option<AdminConfig> {
+    section.get(&LISTEN).map(|listen| AdminConfig { listen })
+}
+
+/// Reads `[log.access]`.
+pub(super) fn read_access_log(log: &Section<'_>) -> AccessLogConfig {
+    let section = log.table(&ACCESS, &ACCESS_KEYS);
+    AccessLogConfig {
+        sink: section.get(&PATH),
+        format: section.get(&FORMAT),
+    }
+}
+
+/// Reads `[client_ip]`.
+pub(super) fn read_client_ip(section: &Section<'_>) -> ClientIpConfig {
+    ClientIpConfig {
+        ipv6_prefix: section.get(&IPV6_PREFIX),
+    }
+}
+
+fn parse_sink(text: &str) -> Result<LogSink, String> {
+    match text {
+        "stdout" => Ok(LogSink::Stdout),
+        "off" => Ok(LogSink::Off),
+        "" => Err("an empty path; write \"stdout\", \"off\" or a file's path".into()),
+        "stderr" | "-" => Err(format!(
+            "`{text}` is not supported; write \"stdout\" or a file's path"
+        )),
+        _ if text.contains('\0') => Err("a path cannot hold NUL".into()),
+        _ => Ok(LogSink::File(PathBuf::from(text))),
+    }
+}
+
+fn show_sink(sink: &LogSink) -> String {
+    match sink {
+        LogSink::Off => "off".into(),
+        LogSink::Stdout => "stdout".into(),
+        LogSink::File(path) => path.display().to_string(),
+    }
+}

@@ -1,0 +1,178 @@
+//! `[upstreams.NAME]`: where requests are forwarded to.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::address::{parse_endpoint, parse_name};
+use super::key::{Key, Keys, Nested, Required};
+use super::kind::{Integer, Text, Time};
+use super::resolved::{EndpointAddress, EndpointConfig, UpstreamConfig};
+use super::section::{Located, Section};
+
+pub(super) static KEYS: Keys = Keys {
+    header: "[upstreams.NAME]",
+    text: "Servers that requests are forwarded to; routes name them. Their endpoints take turns by weight.",
+    rows: &[
+        &ENDPOINTS,
+        &CONNECT_TIMEOUT,
+        &FIRST_BYTE_TIMEOUT,
+        &IDLE_TIMEOUT,
+        &KEEPALIVE_TIMEOUT,
+        &KEEPALIVE_MAX,
+        &MAX_CONNECTIONS,
+    ],
+    unsupported: &[
+        "balance",
+        "hash_key",
+        "health",
+        "retry",
+        "tls",
+        "tolerate",
+        "http2",
+        "slow_start",
+        "outlier",
+    ],
+};
+
+pub(super) static ENDPOINT_KEYS: Keys = Keys {
+    header: "upstreams.NAME.endpoints",
+    text: "One server: `endpoints = [{ address = \"10.0.0.1:8000\" }]`.",
+    rows: &[&ADDRESS, &WEIGHT],
+    unsupported: &["backup", "drain", "tls"],
+};
+
+const TIMEOUT: Time = Time {
+    min: Duration::from_millis(1),
+    max: Duration::from_secs(86_400),
+};
+
+static ENDPOINTS: Nested = Nested {
+    name: "endpoints",
+    expects: "an array of tables such as [{ address = \"10.0.0.1:8000\" }]",
+    absent: "required",
+    text: "The servers, at least one.",
+};
+
+static ADDRESS: Required<Text<EndpointAddress>> = Required {
+    name: "address",
+    kind: Text {
+        expects: "ip:port, host:port, unix:/path or builtin:demo",
+        parse: parse_endpoint,
+        show: show_endpoint,
+    },
+    text: "Where it listens. A host name is resolved on the control thread, never by a worker. `builtin:demo` is an echo service inside the gateway.",
+};
+
+static WEIGHT: Key<Integer<NonZeroU32>> = Key {
+    name: "weight",
+    kind: Integer::new(1, 1000),
+    default: NonZeroU32::MIN,
+    text: "Share of the requests relative to the other endpoints.",
+};
+
+static CONNECT_TIMEOUT: Key<Time> = Key {
+    name: "connect_timeout",
+    kind: TIMEOUT,
+    default: Duration::from_secs(1),
+    text: "A connection must be established in this time.",
+};
+
+static FIRST_BYTE_TIMEOUT: Key<Time> = Key {
+    name: "first_byte_timeout",
+    kind: TIMEOUT,
+    default: Duration::from_secs(60),
+    text: "The whole response head must be there this long after the request was sent; else 504.",
+};
+
+static IDLE_TIMEOUT: Key<Time> = Key {
+    name: "idle_timeout",
+    kind: TIMEOUT,
+    default: Duration::from_secs(300),
+    text: "A response body may pause this long; long polls and event streams need minutes.",
+};
+
+static KEEPALIVE_TIMEOUT: Key<Time> = Key {
+    name: "keepalive_timeout",
+    kind: TIMEOUT,
+    default: Duration::from_secs(30),
+    text: "An unused pooled connection is closed after this time. Keep it below the server's own.",
+};
+
+static KEEPALIVE_MAX: Key<Integer<u32>> = Key {
+    name: "keepalive_max",
+    kind: Integer::new(0, 65_536),
+    default: 128,
+    text: "Idle connections kept per endpoint and worker, a file descriptor each; 0 keeps none.",
+};
+
+static MAX_CONNECTIONS: Key<Integer<NonZeroU32>> = Key {
+    name: "max_connections",
+    kind: Integer::new(1, 1_000_000),
+    default: NonZeroU32::new(1024).unwrap(),
+    text: "Connections at once to each endpoint, over all workers; at the cap a request gets 503.",
+};
+
+/// Reads every upstream, in the order of the file.
+pub(super) fn read(sections: Vec<(Located<String>, Section<'_>)>) -> Vec<UpstreamConfig> {
+    sections
+        .into_iter()
+        .map(|(name, section)| read_one(name, &section))
+        .collect()
+}
+
+fn read_one(name: Located<String>, section: &Section<'_>) -> UpstreamConfig {
+    if let Err(message) = parse_name(&name.value) {
+        section.reader().problem(name.at, "upstreams", message);
+    }
+    UpstreamConfig {
+        name: name.value,
+        endpoints: read_endpoints(section),
+        connect_timeout: section.get(&CONNECT_TIMEOUT),
+        first_byte_timeout: section.get(&FIRST_BYTE_TIMEOUT),
+        idle_timeout: section.get(&IDLE_TIMEOUT),
+        keepalive_timeout: section.get(&KEEPALIVE_TIMEOUT),
+        keepalive_max: section.get(&KEEPALIVE_MAX),
+        max_connections: section.get(&MAX_CONNECTIONS),
+    }
+}
+
+fn read_endpoints(upstream: &Section<'_>) -> Vec<EndpointConfig> {
+    let sections = upstream.tables(&ENDPOINTS, &ENDPOINT_KEYS);
+    if !upstream.has(ENDPOINTS.name) {
+        upstream.problem(
+            ENDPOINTS.name,
+            format!("missing; expected {}", ENDPOINTS.expects),
+        );
+    } else if upstream.is_empty_array(ENDPOINTS.name) {
+        upstream.problem(ENDPOINTS.name, "an upstream needs at least one endpoint");
+    }
+    let mut endpoints: Vec<EndpointConfig> = Vec::new();
+    for section in sections {
+        let weight = section.get(&WEIGHT);
+        let Some(address) = section.require(&ADDRESS) else {
+            continue;
+        };
+        if endpoints.iter().any(|other| other.address == address.value) {
+            let shown = address.map(|address| show_endpoint(&address)).shown();
+            section.problem(
+                ADDRESS.name,
+                format!("{shown} is there twice; use `weight` for a larger share"),
+            );
+            continue;
+        }
+        endpoints.push(EndpointConfig {
+            address: address.value,
+            weight,
+        });
+    }
+    endpoints
+}
+
+fn show_endpoint(address: &EndpointAddress) -> String {
+    match address {
+        EndpointAddress::Socket(address) => address.to_string(),
+        EndpointAddress::Unix(path) => format!("unix:{}", path.display()),
+        EndpointAddress::Host(host, port) => format!("{host}:{port}"),
+        EndpointAddress::Demo => "builtin:demo".into(),
+    }
+}

@@ -1,0 +1,152 @@
+//! Unix time as text, in UTC. No time zones and no leap seconds: Unix time has none.
+
+use std::io::Write as _;
+
+const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
+
+/// A moment in the proleptic Gregorian calendar.
+#[derive(Debug, PartialEq, Eq)]
+struct Civil {
+    year: u64,
+    /// 1..=12.
+    month: u64,
+    /// 1..=31.
+    day: u64,
+    hour: u64,
+    minute: u64,
+    second: u64,
+    micro: u64,
+}
+
+impl Civil {
+    /// After Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`, for days since 1970.
+    fn from_unix_us(unix_us: u64) -> Self {
+        let seconds = unix_us / 1_000_000;
+        let days = seconds / 86_400 + 719_468; // since 0000-03-01
+        let era = days / 146_097;
+        let day_of_era = days % 146_097;
+        let year_of_era =
+            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let march_month = (5 * day_of_year + 2) / 153; // 0 is March
+        let month = if march_month < 10 {
+            march_month + 3
+        } else {
+            march_month - 9
+        };
+        Self {
+            year: year_of_era + era * 400 + u64::from(month <= 2),
+            month,
+            day: day_of_year - (153 * march_month + 2) / 5 + 1,
+            hour: seconds / 3_600 % 24,
+            minute: seconds / 60 % 60,
+            second: seconds % 60,
+            micro: unix_us % 1_000_000,
+        }
+    }
+}
+
+/// Appends `2026-01-31T23:59:59.123456Z` (RFC 3339).
+pub(super) fn rfc3339(unix_us: u64, out: &mut Vec<u8>) {
+    let Civil {
+        year,
+        month,
+        day,
+        hour,
+        minute,
+        second,
+        micro,
+    } = Civil::from_unix_us(unix_us);
+    // Writing to a vector cannot fail.
+    drop(write!(
+        out,
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micro:06}Z"
+    ));
+}
+
+/// Appends `31/Jan/2026:23:59:59 +0000` (the common log format).
+pub(super) fn common(unix_us: u64, out: &mut Vec<u8>) {
+    let Civil {
+        year,
+        month,
+        day,
+        hour,
+        minute,
+        second,
+        micro: _,
+    } = Civil::from_unix_us(unix_us);
+    let month = usize::try_from(month - 1)
+        .ok()
+        .and_then(|month| MONTHS.get(month))
+        .unwrap_or(&"");
+    drop(write!(
+        out,
+        "{day:02}/{month}/{year:04}:{hour:02}:{minute:02}:{second:02} +0000"
+    ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Civil, common, rfc3339};
+
+    fn text(write: fn(u64, &mut Vec<u8>), seconds: u64, micros: u64) -> String {
+        let mut out = Vec::new();
+        write(seconds * 1_000_000 + micros, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn moments_are_those_of_the_calendar() {
+        // From `date -u -d @SECONDS +%FT%TZ`.
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00.000000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000000Z"),
+            (951_868_799, "2000-02-29T23:59:59.000000Z"),
+            (1_709_251_200, "2024-03-01T00:00:00.000000Z"),
+            (1_735_689_599, "2024-12-31T23:59:59.000000Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.000000Z"),
+        ] {
+            assert_eq!(text(rfc3339, seconds, 0), expected);
+        }
+        assert_eq!(
+            text(rfc3339, 1_700_000_000, 42),
+            "2023-11-14T22:13:20.000042Z"
+        );
+        assert_eq!(
+            text(common, 1_700_000_000, 42),
+            "14/Nov/2023:22:13:20 +0000"
+        );
+    }
+
+    #[test]
+    fn every_day_of_four_centuries_follows_the_day_before() {
+        let date = |day: u64| {
+            let civil = Civil::from_unix_us(day * 86_400 * 1_000_000);
+            (civil.year, civil.month, civil.day)
+        };
+        let mut expected = (1970, 1, 1);
+        for day in 0..146_097 {
+            assert_eq!(date(day), expected);
+            let (year, month, day) = expected;
+            let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+            let last = match month {
+                2 => 28 + u64::from(leap),
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            };
+            expected = match (month, day) {
+                (12, 31) => (year + 1, 1, 1),
+                (_, day) if day == last => (year, month + 1, 1),
+                _ => (year, month, day + 1),
+            };
+        }
+        assert_eq!(expected, (2370, 1, 1));
+    }
+
+    #[test]
+    fn the_last_microsecond_is_written() {
+        assert!(text(rfc3339, u64::MAX / 1_000_000 - 1, 0).ends_with('Z'));
+    }
+}

@@ -1,0 +1,83 @@
+//! The admin address: metrics, liveness, readiness. For operators and their tools, not for clients.
+
+#![expect(
+    clippy::disallowed_types,
+    reason = "the control thread is tokio's; sockets are made before it runs"
+)]
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+
+use super::lifecycle::{Lifecycle, Phase};
+use super::serve::{self, Bounds};
+use crate::telemetry::process::ProcessSample;
+use crate::telemetry::{Labels, ProcessMetrics, WorkerMetrics, render};
+
+const BOUNDS: Bounds = Bounds {
+    connections_max: 64,
+    header_timeout: Duration::from_secs(10),
+    // So that 64 connections left open do not shut out the 65th for ever.
+    single_request: Some(Duration::from_secs(30)),
+};
+
+const INDEX: &str = "\
+Ringgate
+
+/metrics   counters, Prometheus text
+/healthz   200 while the process lives
+/readyz    200 when requests are welcome, 503 while starting or draining
+";
+
+/// What the pages show.
+#[derive(Clone, Debug)]
+pub struct AdminState {
+    /// Where the process is.
+    pub lifecycle: Arc<Lifecycle>,
+    /// The counters of all workers.
+    pub workers: Arc<[Arc<WorkerMetrics>]>,
+    /// The counters of the control plane.
+    pub process: Arc<ProcessMetrics>,
+    /// Names of what is counted.
+    pub labels: Arc<Labels>,
+}
+
+/// Binds the admin address, before there are workers and on the caller's thread.
+///
+/// # Errors
+/// As the kernel says: in use, not permitted, not an address of this host.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    serve::bind(address)
+}
+
+pub(super) fn spawn(listener: TcpListener, state: AdminState) -> io::Result<()> {
+    let router = Router::new()
+        .route("/", get(async || INDEX))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(async || "alive\n"))
+        .route("/readyz", get(ready))
+        .with_state(state);
+    serve::spawn(listener, router, BOUNDS)
+}
+
+async fn ready(State(state): State<AdminState>) -> impl IntoResponse {
+    let phase = state.lifecycle.phase();
+    let status = match phase {
+        Phase::Ready => StatusCode::OK,
+        Phase::Starting | Phase::Draining => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, format!("{}\n", phase.name()))
+}
+
+async fn metrics(State(state): State<AdminState>) -> impl IntoResponse {
+    let sample = ProcessSample::read();
+    let page = render(&state.workers, &state.process, &state.labels, &sample);
+    ([(header::CONTENT_TYPE, render::CONTENT_TYPE)], page)
+}

@@ -1,0 +1,231 @@
+//! Spans into a head, and the table of its fields. Must not judge values.
+
+use httparse::Header;
+
+/// Most fields that a head can have, whatever the configured limit; bounds the parser's stack.
+pub const FIELDS_CAP: usize = 256;
+
+/// A range of octets in a head; borrows nothing, so it may live across an await.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    /// `part`'s place in `head`; `part` must be a slice of `head`.
+    pub(super) fn locate(head: &[u8], part: &[u8]) -> Self {
+        let start = part.as_ptr().addr().wrapping_sub(head.as_ptr().addr());
+        Self::new(start, start.wrapping_add(part.len()))
+    }
+
+    pub(super) fn new(start: usize, end: usize) -> Self {
+        debug_assert!(start <= end, "a span runs forward");
+        let narrow = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
+        Self {
+            start: narrow(start),
+            end: narrow(end),
+        }
+    }
+
+    /// The octets; empty where the span is not within `head`.
+    #[must_use]
+    pub fn of(self, head: &[u8]) -> &[u8] {
+        head.get(self.start()..self.end()).unwrap_or_default()
+    }
+
+    /// Where it begins.
+    #[must_use]
+    pub const fn start(self) -> usize {
+        self.start as usize
+    }
+
+    /// Where it ends, exclusive.
+    #[must_use]
+    pub const fn end(self) -> usize {
+        self.end as usize
+    }
+
+    /// Octets in it.
+    #[must_use]
+    pub const fn len(self) -> usize {
+        self.end.saturating_sub(self.start) as usize
+    }
+
+    /// Whether it holds nothing.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What a field is to the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FieldKind {
+    /// `Host`.
+    Host,
+    /// `Content-Length`.
+    ContentLength,
+    /// `Transfer-Encoding`.
+    TransferEncoding,
+    /// `Connection`.
+    Connection,
+    /// `Keep-Alive`, `Proxy-Connection`, `Proxy-Authenticate`, `Proxy-Authorization` or `HTTP2-Settings`: for this hop
+    /// only, and of no use here.
+    HopByHop,
+    /// `TE`.
+    Te,
+    /// `Trailer`.
+    Trailer,
+    /// `Upgrade`.
+    Upgrade,
+    /// `Expect`.
+    Expect,
+    /// `Max-Forwards`.
+    MaxForwards,
+    /// `X-Forwarded-For`.
+    XForwardedFor,
+    /// `X-Forwarded-Proto`.
+    XForwardedProto,
+    /// `X-Forwarded-Host`.
+    XForwardedHost,
+    /// `Forwarded` or `X-Real-IP`: says who the client is, believed only from a trusted peer.
+    ClientIdentity,
+    /// `X-Request-Id`.
+    XRequestId,
+    /// A name with `_`, which many back ends read as `-`.
+    Underscore,
+    /// Anything else.
+    Other,
+}
+
+/// A field line.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// Its name as sent.
+    pub name: Span,
+    /// Its value without white space at the ends.
+    pub value: Span,
+    /// What it is to the gateway.
+    pub kind: FieldKind,
+    /// Whether the message's `Connection` field names it.
+    pub named_by_connection: bool,
+}
+
+/// The fields of one head in their order; reused from head to head, it allocates only while it grows.
+#[derive(Clone, Debug, Default)]
+pub struct Fields {
+    list: Vec<Field>,
+}
+
+impl Fields {
+    /// An empty table; allocates nothing.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { list: Vec::new() }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// The fields in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &Field> {
+        self.list.iter()
+    }
+
+    /// Values of the fields called `name` (without case), in their order. Compares every name: linear in the fields.
+    pub fn values<'a>(&'a self, head: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.list
+            .iter()
+            .filter(move |field| field.name.of(head).eq_ignore_ascii_case(name))
+            .map(move |field| field.value.of(head))
+    }
+
+    /// Takes over what `httparse` found in `head`.
+    pub(super) fn fill(&mut self, head: &[u8], parsed: &[Header<'_>]) {
+        self.list.clear();
+        self.list.extend(parsed.iter().map(|header| Field {
+            name: Span::locate(head, header.name.as_bytes()),
+            value: Span::locate(head, header.value),
+            kind: classify(header.name.as_bytes()),
+            named_by_connection: false,
+        }));
+    }
+
+    /// The value of the field at `index`, if that is of `kind`.
+    pub(super) fn value_at(&self, index: usize, kind: FieldKind) -> Option<Span> {
+        self.list
+            .get(index)
+            .filter(|field| field.kind == kind)
+            .map(|field| field.value)
+    }
+
+    /// Marks the fields called `name` as named by `Connection`.
+    pub(super) fn mark_named(&mut self, head: &[u8], name: &[u8]) {
+        for field in &mut self.list {
+            if field.name.of(head).eq_ignore_ascii_case(name) {
+                field.named_by_connection = true;
+            }
+        }
+    }
+}
+
+/// The kind of a field name: one look at its length, then at most a few comparisons.
+pub(super) fn classify(name: &[u8]) -> FieldKind {
+    let candidates: &[(&[u8], FieldKind)] = match name.len() {
+        2 => &[(b"te", FieldKind::Te)],
+        4 => &[(b"host", FieldKind::Host)],
+        6 => &[(b"expect", FieldKind::Expect)],
+        7 => &[
+            (b"upgrade", FieldKind::Upgrade),
+            (b"trailer", FieldKind::Trailer),
+        ],
+        9 => &[
+            (b"forwarded", FieldKind::ClientIdentity),
+            (b"x-real-ip", FieldKind::ClientIdentity),
+        ],
+        10 => &[
+            (b"connection", FieldKind::Connection),
+            (b"keep-alive", FieldKind::HopByHop),
+        ],
+        12 => &[
+            (b"x-request-id", FieldKind::XRequestId),
+            (b"max-forwards", FieldKind::MaxForwards),
+        ],
+        14 => &[
+            (b"content-length", FieldKind::ContentLength),
+            (b"http2-settings", FieldKind::HopByHop),
+        ],
+        15 => &[(b"x-forwarded-for", FieldKind::XForwardedFor)],
+        16 => &[
+            (b"x-forwarded-host", FieldKind::XForwardedHost),
+            (b"proxy-connection", FieldKind::HopByHop),
+        ],
+        17 => &[
+            (b"transfer-encoding", FieldKind::TransferEncoding),
+            (b"x-forwarded-proto", FieldKind::XForwardedProto),
+        ],
+        18 => &[(b"proxy-authenticate", FieldKind::HopByHop)],
+        19 => &[(b"proxy-authorization", FieldKind::HopByHop)],
+        _ => &[],
+    };
+    for (known, kind) in candidates {
+        if name.eq_ignore_ascii_case(known) {
+            return *kind;
+        }
+    }
+    if name.contains(&b'_') {
+        FieldKind::Underscore
+    } else {
+        FieldKind::Other
+    }
+}

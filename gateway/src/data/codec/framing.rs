@@ -1,0 +1,97 @@
+//! Where a body ends, as far as Content-Length and Transfer-Encoding say (RFC 9112 section 6).
+
+use super::ascii::{is_token_text, list};
+use super::field::{FieldKind, Fields};
+
+/// How a message's end is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyFraming {
+    /// There is no body.
+    None,
+    /// So many octets.
+    Length(u64),
+    /// Chunks, the last of size 0.
+    Chunked,
+    /// Whatever comes until the peer closes; responses only.
+    UntilClose,
+}
+
+/// The fields that frame a message, as they stand.
+pub(super) enum Declared {
+    Nothing,
+    Length(u64),
+    Chunked,
+}
+
+/// What is wrong with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FramingError {
+    Length,
+    LengthRepeated,
+    Both,
+    Encoding,
+    EncodingRepeated,
+    CodingUnknown,
+}
+
+/// Reads the framing fields. Every ambiguity is an error, identical duplicates too.
+pub(super) fn declared(head: &[u8], fields: &Fields) -> Result<Declared, FramingError> {
+    let mut length: Option<&[u8]> = None;
+    let mut encoding: Option<&[u8]> = None;
+    for field in fields.iter() {
+        let (slot, repeated) = match field.kind {
+            FieldKind::ContentLength => (&mut length, FramingError::LengthRepeated),
+            FieldKind::TransferEncoding => (&mut encoding, FramingError::EncodingRepeated),
+            _ => continue,
+        };
+        if slot.replace(field.value.of(head)).is_some() {
+            return Err(repeated);
+        }
+    }
+    match (length, encoding) {
+        (None, None) => Ok(Declared::Nothing),
+        (Some(_), Some(_)) => Err(FramingError::Both),
+        (Some(value), None) => parse_length(value).map(Declared::Length),
+        (None, Some(value)) => check_coding(value).map(|()| Declared::Chunked),
+    }
+}
+
+/// 1 to 20 digits, at most 2^63-1.
+fn parse_length(value: &[u8]) -> Result<u64, FramingError> {
+    if value.contains(&b',') {
+        return Err(FramingError::LengthRepeated);
+    }
+    if value.is_empty() || value.len() > 20 {
+        return Err(FramingError::Length);
+    }
+    let mut length = 0_u64;
+    for digit in value {
+        let digit = digit
+            .is_ascii_digit()
+            .then(|| u64::from(digit.wrapping_sub(b'0')));
+        length = digit
+            .and_then(|digit| length.checked_mul(10)?.checked_add(digit))
+            .filter(|&length| length <= i64::MAX.cast_unsigned())
+            .ok_or(FramingError::Length)?;
+    }
+    Ok(length)
+}
+
+/// Exactly `chunked`; another coding is told apart from nonsense.
+fn check_coding(value: &[u8]) -> Result<(), FramingError> {
+    if value.eq_ignore_ascii_case(b"chunked") {
+        return Ok(());
+    }
+    let mut unknown = false;
+    for coding in list(value) {
+        if !is_token_text(coding) {
+            return Err(FramingError::Encoding);
+        }
+        unknown |= !coding.eq_ignore_ascii_case(b"chunked");
+    }
+    Err(if unknown {
+        FramingError::CodingUnknown
+    } else {
+        FramingError::Encoding
+    })
+}

@@ -1,0 +1,202 @@
+//! The pieces that heads and chunks are written from. No formatting machinery, no allocation.
+
+use bytes::BufMut;
+use http::StatusCode;
+
+use super::ascii::list;
+use super::field::Field;
+
+/// What follows the data of each chunk.
+pub const CHUNK_END: &[u8] = b"\r\n";
+
+/// What ends a chunked body without trailers.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// The line before a chunk's data: its size in lower-case hexadecimal without leading zeros, and CRLF.
+#[derive(Clone, Copy, Debug)]
+pub struct ChunkHead {
+    text: [u8; 18],
+    start: u8,
+}
+
+impl ChunkHead {
+    /// The line for a chunk of `size` octets. A size of 0 is the last chunk and ends the body.
+    #[must_use]
+    pub fn new(size: u64) -> Self {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = *b"0000000000000000\r\n";
+        let mut start = 16_u8;
+        let mut rest = size;
+        for (slot, place) in text.iter_mut().take(16).rev().zip((0_u8..16).rev()) {
+            *slot = DIGITS.get((rest & 15) as usize).copied().unwrap_or(b'0');
+            start = place;
+            rest >>= 4;
+            if rest == 0 {
+                break;
+            }
+        }
+        Self { text, start }
+    }
+
+    /// The line.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.text.get(usize::from(self.start)..).unwrap_or_default()
+    }
+}
+
+/// Writes `number` in decimal.
+pub fn put_decimal(out: &mut impl BufMut, number: u64) {
+    let mut text = [0_u8; 20];
+    let mut rest = number;
+    let mut used = 0_usize;
+    for slot in text.iter_mut().rev() {
+        *slot = b'0'.wrapping_add(u8::try_from(rest % 10).unwrap_or_default());
+        used = used.saturating_add(1);
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.put_slice(
+        text.get(text.len().saturating_sub(used)..)
+            .unwrap_or_default(),
+    );
+}
+
+/// Writes `HTTP/1.1 STATUS REASON` and CRLF; the standard reason where `reason` is `None`.
+pub fn put_status_line(out: &mut impl BufMut, status: u16, reason: Option<&[u8]>) {
+    out.put_slice(b"HTTP/1.1 ");
+    put_decimal(out, u64::from(status));
+    out.put_slice(b" ");
+    let standard = || {
+        StatusCode::from_u16(status)
+            .ok()
+            .and_then(|status| status.canonical_reason())
+    };
+    out.put_slice(reason.unwrap_or_else(|| standard().unwrap_or_default().as_bytes()));
+    out.put_slice(b"\r\n");
+}
+
+/// The first element of the comma-separated `value` that is one of `allowed`, without case: for choosing an upgrade.
+#[must_use]
+pub fn token_in_list<'a>(value: &[u8], allowed: &'a [String]) -> Option<&'a str> {
+    list(value).find_map(|offered| {
+        let found = allowed
+            .iter()
+            .find(|name| offered.eq_ignore_ascii_case(name.as_bytes()));
+        found.map(String::as_str)
+    })
+}
+
+/// Writes `name: value` and CRLF.
+pub(super) fn put_field(out: &mut impl BufMut, name: &[u8], value: &[u8]) {
+    out.put_slice(name);
+    out.put_slice(if value.is_empty() { b":" } else { b": " });
+    out.put_slice(value);
+    out.put_slice(b"\r\n");
+}
+
+/// Writes `name: number` and CRLF.
+pub(super) fn put_number_field(out: &mut impl BufMut, name: &[u8], number: u64) {
+    out.put_slice(name);
+    out.put_slice(b": ");
+    put_decimal(out, number);
+    out.put_slice(b"\r\n");
+}
+
+/// Copies field lines from a head: neighbours that stand there in canonical form in one run.
+pub(super) struct Copier<'a, B> {
+    out: &'a mut B,
+    head: &'a [u8],
+    /// The run not yet written.
+    run: (usize, usize),
+}
+
+impl<'a, B: BufMut> Copier<'a, B> {
+    pub(super) const fn new(out: &'a mut B, head: &'a [u8]) -> Self {
+        Self {
+            out,
+            head,
+            run: (0, 0),
+        }
+    }
+
+    /// Copies one field. Fields must come in the order of the head.
+    pub(super) fn keep(&mut self, field: &Field) {
+        let (start, end) = (field.name.start(), field.value.end().saturating_add(2));
+        let between = self.head.get(field.name.end()..field.value.start());
+        let after = self.head.get(field.value.end()..end);
+        if between == Some(b": ") && after == Some(b"\r\n") {
+            if self.run.1 != start {
+                self.flush();
+                self.run.0 = start;
+            }
+            self.run.1 = end;
+        } else {
+            self.flush();
+            put_field(
+                self.out,
+                field.name.of(self.head),
+                field.value.of(self.head),
+            );
+        }
+    }
+
+    fn flush(&mut self) {
+        self.out
+            .put_slice(self.head.get(self.run.0..self.run.1).unwrap_or_default());
+        self.run = (0, 0);
+    }
+
+    /// Writes what is left.
+    pub(super) fn finish(mut self) {
+        self.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals_and_chunk_heads_agree_with_the_formatter() {
+        let mut numbers = vec![0, u64::MAX, u64::from(u32::MAX)];
+        numbers.extend((0..64).flat_map(|bit| [1_u64 << bit, (1 << bit) - 1, (1 << bit) + 1]));
+        numbers.extend((0..20).map(|power| 10_u64.pow(power)));
+        for number in numbers {
+            let mut out = Vec::new();
+            put_decimal(&mut out, number);
+            assert_eq!(out, number.to_string().into_bytes());
+            if number > 0 {
+                assert_eq!(
+                    ChunkHead::new(number).as_bytes(),
+                    format!("{number:x}\r\n").as_bytes()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_status_line_has_the_standard_reason_or_the_one_given() {
+        let mut out = Vec::new();
+        put_status_line(&mut out, 404, None);
+        put_status_line(&mut out, 599, None);
+        put_status_line(&mut out, 200, Some(b"Fine"));
+        assert_eq!(
+            out,
+            b"HTTP/1.1 404 Not Found\r\nHTTP/1.1 599 \r\nHTTP/1.1 200 Fine\r\n"
+        );
+    }
+
+    #[test]
+    fn an_upgrade_is_chosen_by_the_order_of_the_offer() {
+        let allowed = ["websocket".to_owned(), "foo/1".to_owned()];
+        assert_eq!(
+            token_in_list(b"h2c, Foo/1 , WebSocket", &allowed),
+            Some("foo/1")
+        );
+        assert_eq!(token_in_list(b"h2c", &allowed), None);
+        assert_eq!(token_in_list(b"", &allowed), None);
+    }
+}

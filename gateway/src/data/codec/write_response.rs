@@ -1,0 +1,112 @@
+//! Writes a response head for the client from what was understood of the upstream's (RFC 9110 section 7.6).
+
+use bytes::BufMut;
+
+use super::field::{Field, FieldKind, Fields};
+use super::framing::BodyFraming;
+use super::request::Version;
+use super::response::ResponseHead;
+use super::write::{Copier, put_field, put_number_field, put_status_line};
+
+/// What the gateway decided about a response that it forwards.
+#[derive(Clone, Copy, Debug)]
+pub struct ForwardResponse<'a> {
+    /// How the body will be written. With [`BodyFraming::None`] the Content-Length that came is kept where the status
+    /// may have one (HEAD, 304).
+    pub body: BodyFraming,
+    /// The client's version: 1.0 must be told that a connection stays.
+    pub client_version: Version,
+    /// Whether the connection stays open; false with [`BodyFraming::UntilClose`]. Of no effect in a 1xx.
+    pub keep_alive: bool,
+    /// Keep Trailer.
+    pub trailers: bool,
+    /// Names and values to add: valid, and none that frames a message.
+    pub extra: &'a [(&'a [u8], &'a [u8])],
+}
+
+impl ForwardResponse<'_> {
+    /// The most octets that [`write_response_head`] writes for this and a head of `head` octets with `fields` fields.
+    #[must_use]
+    pub fn size_max(&self, head: usize, fields: usize) -> usize {
+        // Content-Length 38 or Transfer-Encoding 28, Connection 24, CRLF.
+        const ADDED: usize = 96;
+        let extra = self
+            .extra
+            .iter()
+            .map(|(name, value)| name.len().saturating_add(value.len()));
+        let extra = extra.map(|length| length.saturating_add(4));
+        extra.fold(
+            head.saturating_add(fields).saturating_add(ADDED),
+            usize::saturating_add,
+        )
+    }
+}
+
+/// Writes the head of a response again, as HTTP/1.1.
+///
+/// Fields of the upstream's hop are left out and one framing field is written from [`ForwardResponse::body`]. All other
+/// fields keep their order, case and number. `out` must have room for [`ForwardResponse::size_max`] octets. Allocates
+/// nothing; time is linear in the head.
+pub fn write_response_head(
+    out: &mut impl BufMut,
+    head: &[u8],
+    response: &ResponseHead,
+    fields: &Fields,
+    forward: &ForwardResponse<'_>,
+) {
+    debug_assert!(!(forward.keep_alive && forward.body == BodyFraming::UntilClose));
+    put_status_line(out, response.status, Some(response.reason.of(head)));
+    let mut copier = Copier::new(out, head);
+    for field in fields.iter().filter(|field| is_kept(field, forward)) {
+        copier.keep(field);
+    }
+    copier.finish();
+    put_framing(out, response, forward.body);
+    if response.is_upgrade() {
+        out.put_slice(b"Connection: upgrade\r\n");
+        for field in fields
+            .iter()
+            .filter(|field| field.kind == FieldKind::Upgrade)
+        {
+            put_field(out, b"Upgrade", field.value.of(head));
+        }
+    } else if !response.is_interim() {
+        if !forward.keep_alive {
+            out.put_slice(b"Connection: close\r\n");
+        } else if forward.client_version == Version::Http10 {
+            out.put_slice(b"Connection: keep-alive\r\n");
+        }
+    }
+    for (name, value) in forward.extra {
+        put_field(out, name, value);
+    }
+    out.put_slice(b"\r\n");
+}
+
+const fn is_kept(field: &Field, forward: &ForwardResponse<'_>) -> bool {
+    match field.kind {
+        FieldKind::ContentLength
+        | FieldKind::TransferEncoding
+        | FieldKind::Connection
+        | FieldKind::HopByHop
+        | FieldKind::Te
+        | FieldKind::Upgrade => false,
+        FieldKind::Trailer => forward.trailers && !field.named_by_connection,
+        _ => !field.named_by_connection,
+    }
+}
+
+fn put_framing(out: &mut impl BufMut, response: &ResponseHead, body: BodyFraming) {
+    match (body, response.status) {
+        // RFC 9110 sections 8.6 and 15.2: neither has a length. RFC 9112 section 6.1: nor a coding.
+        (_, 100..=199 | 204) | (BodyFraming::UntilClose, _) => {}
+        (BodyFraming::None, 205) => put_number_field(out, b"Content-Length", 0),
+        (BodyFraming::None, _) => {
+            if let Some(length) = response.content_length {
+                put_number_field(out, b"Content-Length", length);
+            }
+        }
+        (BodyFraming::Length(length), _) => put_number_field(out, b"Content-Length", length),
+        (BodyFraming::Chunked, _) => out.put_slice(b"Transfer-Encoding: chunked\r\n"),
+    }
+}

@@ -1,0 +1,354 @@
+//! A client's connection: reads heads one after the other, hands each request to `request`, and ends in order.
+
+use std::future::poll_fn;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use runtime::{Buf, Deadline, Expiry, Reader, Socket, TICK};
+
+use super::codec::HeadScanner;
+use super::error::{Error, client_end};
+use super::plan::{ListenerPlan, client_of};
+use super::request;
+use super::worker::Worker;
+use super::{Why, respond};
+
+/// After an answer that the client may not have read: how long and how much is read and thrown away, so that the
+/// close is not a reset that destroys the answer.
+const LINGER_TIME: Duration = Duration::from_secs(2);
+const LINGER_BYTES_MAX: usize = 64 * 1024;
+/// After this long without a request the connection gives its buffer back and waits for readiness instead.
+const BUFFER_TIME: Duration = Duration::from_secs(1);
+/// A request may be this slow at first without being measured against a minimum rate.
+const RATE_GRACE: Duration = Duration::from_secs(10);
+
+/// A client's connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) worker: Rc<Worker>,
+    pub(super) listener: Arc<ListenerPlan>,
+    pub(super) listener_index: usize,
+    pub(super) peer: SocketAddr,
+    /// The peer's address, IPv4 also where it came mapped into IPv6.
+    pub(super) client: IpAddr,
+    /// The key of `client` in every limit by address.
+    pub(super) client_key: limiter::Key,
+    /// `client` as text, for the upstream.
+    pub(super) client_text: String,
+    /// How long the first byte of the next head may take.
+    wait: Duration,
+    pub(super) reader: Reader,
+    pub(super) writer: ClientWriter,
+    /// For reading a body while an answer is written, which has the writer's.
+    pub(super) body_deadline: Deadline<Why>,
+}
+
+/// The writing side of a client's connection.
+#[derive(Debug)]
+pub(super) struct ClientWriter {
+    pub(super) socket: Rc<Socket>,
+    pub(super) deadline: Deadline<Why>,
+    /// Answers that wait to be sent together.
+    pub(super) out: Buf,
+    pub(super) listener: Arc<ListenerPlan>,
+    pub(super) worker: Rc<Worker>,
+}
+
+impl ClientWriter {
+    /// Sends `out` and leaves it empty.
+    pub(super) async fn flush(&mut self) -> Result<(), Error> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let out = std::mem::replace(&mut self.out, Buf::empty());
+        self.send(out).await
+    }
+
+    /// Sends `buf`, and gives up on a client that does not read or reads too slowly.
+    pub(super) async fn send(&self, buf: Buf) -> Result<(), Error> {
+        let config = &self.listener.config;
+        let (began, total) = (self.deadline.now(), buf.len());
+        let mut sent = 0_u64;
+        let mut progress = |count: usize| {
+            sent += count as u64;
+            let elapsed = self.deadline.now() - began;
+            let patience = patience(sent, elapsed, config.min_write_rate, config.write_timeout);
+            self.deadline.set(patience, Expiry::Reset, Why::Write);
+        };
+        progress(0);
+        let (result, _buf) = self.socket.send_all(buf, progress).await;
+        match result {
+            Ok(()) => {
+                self.deadline.clear(Why::Busy);
+                self.worker.metrics.sent(total as u64);
+                Ok(())
+            }
+            Err(_) => Err(client_end(self.deadline.fired())),
+        }
+    }
+}
+
+/// How long the next bytes may take: at most `timeout`, and no longer than until `bytes` in all this time, `elapsed`
+/// ticks and more, would be slower than `rate` bytes per second, which counts after a grace. Rate 0: any will do.
+pub(super) fn patience(bytes: u64, elapsed: u64, rate: u64, timeout: Duration) -> Duration {
+    let Some(earned_ms) = bytes.saturating_mul(1000).checked_div(rate) else {
+        return timeout;
+    };
+    let earned = Duration::from_millis(earned_ms).max(RATE_GRACE);
+    let elapsed = TICK.saturating_mul(u32::try_from(elapsed).unwrap_or(u32::MAX));
+    timeout.min(earned.saturating_sub(elapsed))
+}
+
+/// What to do with the connection after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Read the next request.
+    Keep,
+    /// Close: everything was read.
+    Close,
+    /// Close, but give the client time to read the answer first.
+    Linger,
+    /// Close at once, with a reset: the answer was cut, and that must be seen.
+    Abort,
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve(
+    worker: Rc<Worker>,
+    listener_index: usize,
+    socket: Rc<Socket>,
+    peer: SocketAddr,
+) {
+    let client = client_of(peer.ip());
+    let plan = Arc::clone(&worker.served().plan);
+    let listener = Arc::clone(&plan.listeners[listener_index]);
+    let mut connection = Connection {
+        listener_index,
+        peer,
+        client,
+        client_key: plan.hasher.address(client, plan.client_ip.ipv6_prefix),
+        client_text: client.to_string(),
+        wait: listener.config.header_timeout,
+        reader: Reader::new(Rc::clone(&socket)),
+        body_deadline: worker.deadlines.register(Rc::clone(&socket), Why::Busy),
+        writer: ClientWriter {
+            deadline: worker.deadlines.register(Rc::clone(&socket), Why::Idle),
+            socket,
+            out: Buf::empty(),
+            listener: Arc::clone(&listener),
+            worker: Rc::clone(&worker),
+        },
+        listener,
+        worker,
+    };
+    poll_fn(|cx| {
+        connection.writer.deadline.attach(cx.waker());
+        Poll::Ready(())
+    })
+    .await;
+    let next = loop {
+        // What a request needs is in a box of its own, so that a connection without one is small.
+        match Box::pin(connection.serve_requests()).await {
+            Pause::Idle => {}
+            Pause::End(next) => break next,
+        }
+        connection.wait_idle().await;
+    };
+    connection.end(next).await;
+}
+
+/// Why a connection stops serving requests.
+enum Pause {
+    /// None came for [`BUFFER_TIME`].
+    Idle,
+    /// None will come.
+    End(Next),
+}
+
+/// Why there is no further request.
+enum HeadEnd {
+    /// The client left, or was idle too long.
+    Closed,
+    /// What came is no head.
+    Broken(Error),
+    /// Nothing came for [`BUFFER_TIME`]; the buffer is given back.
+    Idle,
+}
+
+impl Connection {
+    /// Serves requests until none comes for a while or none will come any more.
+    async fn serve_requests(&mut self) -> Pause {
+        let mut scratch = self.worker.take_scratch();
+        let pause = loop {
+            let next = match self.read_head().await {
+                Ok(range) => request::handle(self, &mut scratch, range).await,
+                Err(HeadEnd::Idle) => break Pause::Idle,
+                Err(HeadEnd::Closed) => Next::Close,
+                Err(HeadEnd::Broken(error)) => request::refuse_head(self, &scratch, &error),
+            };
+            if next != Next::Keep {
+                break Pause::End(next);
+            }
+            self.wait = self.listener.config.idle_timeout;
+        };
+        self.worker.give_scratch(scratch);
+        pause
+    }
+
+    /// Waits for a request without holding a buffer.
+    async fn wait_idle(&self) {
+        let timeout = self.wait.saturating_sub(BUFFER_TIME);
+        self.writer
+            .deadline
+            .set(timeout, Expiry::EndReads, Why::Idle);
+        // An error shows again when the connection is read.
+        let _readable = self.writer.socket.readable().await;
+    }
+
+    /// Waits for bytes; [`HeadEnd::Idle`] if none come for [`BUFFER_TIME`] and the kernel has let go of the buffer.
+    async fn fill_or_idle(&mut self, may_pause: bool) -> Result<std::io::Result<usize>, HeadEnd> {
+        if !may_pause {
+            return Ok(self.reader.fill().await);
+        }
+        let (reader, deadline) = (&mut self.reader, &self.writer.deadline);
+        let filled = poll_fn(|cx| match reader.poll_fill(cx) {
+            Poll::Ready(filled) => Poll::Ready(Some(filled)),
+            Poll::Pending if deadline.take_woken() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await;
+        match filled {
+            Some(filled) => Ok(filled),
+            None => match reader.cancel().await {
+                Some(filled) => Ok(filled),
+                None => {
+                    *reader.buf() = Buf::empty();
+                    Err(HeadEnd::Idle)
+                }
+            },
+        }
+    }
+
+    /// Reads until the buffer holds a whole head; returns where it is. Answers that wait are sent before waiting.
+    async fn read_head(&mut self) -> Result<Range<usize>, HeadEnd> {
+        let mut scanner = HeadScanner::for_request();
+        let mut began = false;
+        self.writer.deadline.clear(Why::Idle);
+        loop {
+            let scanned = scanner.scan(self.reader.data(), &self.listener.head_limits);
+            if let Some(range) = scanned.map_err(|error| HeadEnd::Broken(Error::Head(error)))? {
+                self.writer.deadline.clear(Why::Busy);
+                return Ok(range);
+            }
+            let nothing_yet = self.reader.data().is_empty() || scanner.is_before_first_octet();
+            self.reader.arm();
+            self.writer.flush().await.map_err(|_gone| HeadEnd::Closed)?;
+            let may_pause = nothing_yet && self.wait > BUFFER_TIME;
+            if may_pause {
+                self.writer
+                    .deadline
+                    .set(BUFFER_TIME, Expiry::Wake, Why::Idle);
+            } else if nothing_yet {
+                self.writer
+                    .deadline
+                    .set(self.wait, Expiry::EndReads, Why::Idle);
+            } else if !began {
+                // From the first byte to the last, however it trickles.
+                began = true;
+                let timeout = self.listener.config.header_timeout;
+                self.writer
+                    .deadline
+                    .set(timeout, Expiry::EndReads, Why::Head);
+            }
+            match self.fill_or_idle(may_pause).await? {
+                Ok(0) if nothing_yet => self.last_look().await?,
+                Ok(0) => return Err(self.cut_head()),
+                Ok(count) => self.worker.metrics.received(count as u64),
+                Err(_reset) => return Err(HeadEnd::Closed),
+            }
+        }
+    }
+
+    /// The end of an idle connection. Where the drain made it, a request may have come in that very moment; it is
+    /// still served.
+    async fn last_look(&mut self) -> Result<(), HeadEnd> {
+        match self.writer.deadline.fired() {
+            Some(Why::Drain) => {}
+            Some(Why::Idle) => {
+                self.worker
+                    .metrics
+                    .timed_out(crate::telemetry::Timeout::Idle);
+                return Err(HeadEnd::Closed);
+            }
+            _ => return Err(HeadEnd::Closed),
+        }
+        match self.reader.fill().await {
+            Ok(count) if count > 0 => Ok(()),
+            _ => Err(HeadEnd::Closed),
+        }
+    }
+
+    fn cut_head(&self) -> HeadEnd {
+        match client_end(self.writer.deadline.fired()) {
+            error @ Error::ClientTimeout(_) => HeadEnd::Broken(error),
+            _ => HeadEnd::Closed,
+        }
+    }
+
+    /// Sends what waits and closes in the way that `next` says. The socket itself is closed when `self` is dropped.
+    async fn end(mut self, next: Next) {
+        let flushed = self.writer.flush().await.is_ok();
+        match next {
+            Next::Keep | Next::Close => {}
+            Next::Abort => self.writer.socket.reset_on_close(),
+            Next::Linger if flushed => self.linger().await,
+            Next::Linger => {}
+        }
+    }
+
+    async fn linger(&mut self) {
+        self.writer.socket.shutdown(std::net::Shutdown::Write);
+        self.writer
+            .deadline
+            .set(LINGER_TIME, Expiry::EndBoth, Why::Linger);
+        let mut left = LINGER_BYTES_MAX;
+        while let Ok(count) = self.reader.fill().await {
+            if count == 0 || count >= left {
+                return;
+            }
+            left -= count;
+            self.reader.buf().clear();
+        }
+    }
+
+    /// Text of the `Date` field.
+    pub(super) fn put_answer(&mut self, answer: &respond::Answer<'_>) {
+        self.worker
+            .clock
+            .with_date(|date| answer.put(&mut self.writer.out, date));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_ends_when_the_rate_is_missed() {
+        let (second, timeout) = (Duration::from_secs(1), Duration::from_secs(30));
+        assert_eq!(patience(0, 0, 256, timeout), 10 * second, "the grace");
+        assert_eq!(patience(0, 99, 256, timeout), TICK);
+        assert_eq!(patience(0, 200, 256, timeout), Duration::ZERO);
+        assert_eq!(
+            patience(256 * 20, 100, 256, timeout),
+            10 * second,
+            "20 s earned"
+        );
+        assert_eq!(patience(u64::MAX, 100, 256, timeout), timeout);
+        assert_eq!(patience(0, u64::MAX, 0, timeout), timeout, "no rate");
+    }
+}

@@ -1,0 +1,203 @@
+//! Everything that can end a request other than its answer: whose fault it is, its name, its status.
+
+use std::time::Duration;
+
+use super::Why;
+use super::codec::{ChunkError, HeadError, PathError, RequestError, ResponseError};
+use super::upstream::LeaseError;
+use crate::telemetry::{End, Timeout, UpstreamError};
+
+/// Why a request did not get its answer.
+#[derive(Debug)]
+pub(super) enum Error {
+    /// The head's end could not be found.
+    Head(HeadError),
+    /// The head breaks a rule.
+    Request(RequestError),
+    /// The path or query breaks a rule.
+    Path(PathError),
+    /// Another reading of the path leads to another route.
+    AmbiguousPath,
+    /// No route takes it.
+    NoRoute,
+    /// A limit refused it.
+    Limited(Refusal),
+    /// The body is longer than the route takes.
+    BodyTooLarge,
+    /// The body breaks the chunked framing.
+    Chunk(ChunkError),
+    /// The client took too long.
+    ClientTimeout(Why),
+    /// The client left.
+    ClientGone,
+    /// There is no connection to an upstream.
+    Lease(LeaseError),
+    /// The upstream failed during the exchange.
+    Upstream(Fault),
+    /// The whole exchange took longer than the route allows.
+    RouteTimeout,
+    /// The worker ends.
+    Stopped,
+}
+
+/// What a limit says to who is refused.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refusal {
+    /// Index of the limit.
+    pub(super) limit: usize,
+    /// When one more request would be let through.
+    pub(super) retry_after: Duration,
+}
+
+/// How an upstream failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It closed or reset the connection before any byte of the response.
+    ClosedBeforeResponse,
+    /// It closed or reset the connection inside the response.
+    Truncated,
+    /// Its response head breaks a rule.
+    Head(HeadError),
+    /// Its response breaks a rule.
+    Response(ResponseError),
+    /// Its body breaks the chunked framing.
+    Chunk(ChunkError),
+    /// More interim responses than are relayed.
+    TooManyInterims,
+    /// The response head was not there in time.
+    FirstByteTimeout,
+    /// The response body paused too long.
+    IdleTimeout,
+}
+
+impl Error {
+    /// The status of the answer, where one can still be given; `None`: the connection is closed without a word.
+    pub(super) const fn status(&self) -> Option<u16> {
+        Some(match self {
+            Self::Head(error) => error.status().as_u16(),
+            Self::Request(error) => error.status().as_u16(),
+            Self::Path(error) => error.status().as_u16(),
+            Self::Chunk(error) => error.status().as_u16(),
+            Self::AmbiguousPath => 400,
+            Self::NoRoute => 404,
+            Self::Limited(_) => 429,
+            Self::BodyTooLarge => 413,
+            Self::ClientTimeout(Why::Head | Why::Body) => 408,
+            Self::ClientTimeout(_) | Self::ClientGone | Self::Stopped => return None,
+            Self::Lease(LeaseError::Refused(_) | LeaseError::NoAddress) => 502,
+            Self::Lease(LeaseError::ConnectTimeout) | Self::RouteTimeout => 504,
+            Self::Lease(LeaseError::Full | LeaseError::Exhausted(_)) => 503,
+            Self::Upstream(Fault::FirstByteTimeout | Fault::IdleTimeout) => 504,
+            Self::Upstream(_) => 502,
+        })
+    }
+
+    /// The name of the cause in the access log and the metrics.
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::Head(error) => error.name(),
+            Self::Request(error) => error.name(),
+            Self::Path(error) => error.name(),
+            Self::AmbiguousPath => "path_ambiguous",
+            Self::NoRoute => "no_route",
+            Self::Limited(_) => "limited",
+            Self::BodyTooLarge => "body_too_large",
+            Self::Chunk(error) => error.name(),
+            Self::ClientTimeout(Why::Head) => "header_timeout",
+            Self::ClientTimeout(Why::Body) => "body_timeout",
+            Self::ClientTimeout(_) => "write_timeout",
+            Self::ClientGone => "client_gone",
+            Self::Lease(LeaseError::Refused(_)) => "connect_refused",
+            Self::Lease(LeaseError::ConnectTimeout) => "connect_timeout",
+            Self::Lease(LeaseError::Full) => "upstream_full",
+            Self::Lease(LeaseError::NoAddress) => "no_address",
+            Self::Lease(LeaseError::Exhausted(_)) => "no_descriptors",
+            Self::Upstream(Fault::ClosedBeforeResponse) => "closed_before_response",
+            Self::Upstream(Fault::Truncated) => "response_truncated",
+            Self::Upstream(Fault::Head(error)) => error.name(),
+            Self::Upstream(Fault::Response(error)) => error.name(),
+            Self::Upstream(Fault::Chunk(error)) => error.name(),
+            Self::Upstream(Fault::TooManyInterims) => "too_many_interim_responses",
+            Self::Upstream(Fault::FirstByteTimeout) => "first_byte_timeout",
+            Self::Upstream(Fault::IdleTimeout) => "upstream_idle_timeout",
+            Self::RouteTimeout => "route_timeout",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    /// How the request ended, for its record.
+    pub(super) const fn end(&self) -> End {
+        match self {
+            Self::Head(_) | Self::Request(_) | Self::Path(_) | Self::AmbiguousPath => {
+                End::BadRequest
+            }
+            Self::Chunk(_) => End::BadRequest,
+            Self::NoRoute => End::NoRoute,
+            Self::Limited(_) => End::Limited,
+            Self::BodyTooLarge => End::TooLarge,
+            Self::ClientTimeout(_) => End::ClientTimeout,
+            Self::ClientGone => End::ClientClosed,
+            Self::Lease(LeaseError::Refused(_)) => End::UpstreamRefused,
+            Self::Lease(LeaseError::ConnectTimeout) => End::UpstreamTimeout,
+            Self::Lease(LeaseError::Full) => End::UpstreamBusy,
+            Self::Lease(LeaseError::NoAddress) => End::UpstreamUnresolved,
+            Self::Lease(LeaseError::Exhausted(_)) => End::Overloaded,
+            Self::Upstream(Fault::ClosedBeforeResponse | Fault::Truncated) => End::UpstreamReset,
+            Self::Upstream(Fault::FirstByteTimeout | Fault::IdleTimeout) => End::UpstreamTimeout,
+            Self::Upstream(_) => End::UpstreamBadResponse,
+            Self::RouteTimeout => End::RouteTimeout,
+            Self::Stopped => End::Drained,
+        }
+    }
+
+    /// The deadline to count, if one passed.
+    pub(super) const fn timeout(&self) -> Option<Timeout> {
+        Some(match self {
+            Self::ClientTimeout(Why::Head) => Timeout::Header,
+            Self::ClientTimeout(Why::Body) => Timeout::Body,
+            Self::ClientTimeout(_) => Timeout::Write,
+            Self::Lease(LeaseError::ConnectTimeout) => Timeout::UpstreamConnect,
+            Self::Upstream(Fault::FirstByteTimeout) => Timeout::UpstreamFirstByte,
+            Self::Upstream(Fault::IdleTimeout) => Timeout::UpstreamIdle,
+            Self::RouteTimeout => Timeout::Route,
+            Self::Stopped => Timeout::Drain,
+            _ => return None,
+        })
+    }
+
+    /// What to count against the upstream, if it is at fault.
+    pub(super) const fn upstream(&self) -> Option<UpstreamError> {
+        Some(match self {
+            Self::Lease(LeaseError::Refused(_)) => UpstreamError::Refused,
+            Self::Lease(LeaseError::ConnectTimeout) => UpstreamError::ConnectTimeout,
+            Self::Lease(LeaseError::Full) => UpstreamError::Busy,
+            Self::Lease(LeaseError::NoAddress) => UpstreamError::Unresolved,
+            Self::Upstream(Fault::ClosedBeforeResponse) => UpstreamError::Reset,
+            Self::Upstream(Fault::Truncated) => UpstreamError::Closed,
+            Self::Upstream(Fault::FirstByteTimeout) => UpstreamError::FirstByteTimeout,
+            Self::Upstream(Fault::IdleTimeout) => UpstreamError::IdleTimeout,
+            Self::Upstream(_) => UpstreamError::BadResponse,
+            _ => return None,
+        })
+    }
+}
+
+/// What a shut-down client connection means, by the deadline that shut it down; without one the client left.
+pub(super) const fn client_end(fired: Option<Why>) -> Error {
+    match fired {
+        Some(Why::Stop) => Error::Stopped,
+        Some(why @ (Why::Head | Why::Body | Why::Write | Why::Linger)) => Error::ClientTimeout(why),
+        _ => Error::ClientGone,
+    }
+}
+
+/// What a shut-down upstream connection means, by the deadline that shut it down; `otherwise` without one.
+pub(super) const fn upstream_end(fired: Option<Why>, otherwise: Fault) -> Error {
+    match fired {
+        Some(Why::Stop) => Error::Stopped,
+        Some(Why::Route) => Error::RouteTimeout,
+        Some(Why::FirstByte) => Error::Upstream(Fault::FirstByteTimeout),
+        Some(Why::UpstreamIdle) => Error::Upstream(Fault::IdleTimeout),
+        _ => Error::Upstream(otherwise),
+    }
+}

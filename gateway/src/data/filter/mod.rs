@@ -1,0 +1,3 @@
+//! What may refuse a request before it is forwarded. No I/O; time is an argument.
+
+pub mod limit;

@@ -1,0 +1,197 @@
+//! What the workers serve: the configuration compiled once, immutable but for a few counters.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use limiter::KeyHasher;
+
+use super::codec::{HeadLimits, RequestRules, Scheme};
+use super::filter::limit::LimitPlan;
+use super::route::RouteTable;
+use super::upstream::{AddressCell, Endpoint, Target, Upstream};
+use crate::config::{Action, ClientIpConfig, Config, EndpointAddress, ListenerConfig, RouteConfig};
+
+/// A configuration compiled for workers.
+#[derive(Debug)]
+pub struct Plan {
+    /// The listeners, in the order of the config.
+    pub listeners: Vec<Arc<ListenerPlan>>,
+    /// Finds routes.
+    pub table: RouteTable,
+    /// The routes, in the order of the config.
+    pub routes: Vec<RoutePlan>,
+    /// The upstreams, in the order of the config.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// The limits, in the order of the config.
+    pub limits: Vec<LimitPlan>,
+    /// How a client is recognised.
+    pub client_ip: ClientIpConfig,
+    /// Makes the keys of the limits; one for the process.
+    pub hasher: KeyHasher,
+    /// Origin of the limits' time; one for the process.
+    pub origin: Instant,
+    /// Requests may ask for faults. Only for tests; see docs/testing.md.
+    pub faults: bool,
+}
+
+/// A listener.
+#[derive(Debug)]
+pub struct ListenerPlan {
+    /// What the config says.
+    pub config: ListenerConfig,
+    /// Bounds of a request head.
+    pub head_limits: HeadLimits,
+    /// Rules of a request head.
+    pub rules: RequestRules,
+    connections: AtomicU32,
+}
+
+/// A route.
+#[derive(Debug)]
+pub struct RoutePlan {
+    /// What the config says.
+    pub config: RouteConfig,
+    /// It answers with an error: what must not be got around by writing a path another way.
+    pub denies: bool,
+}
+
+/// Where names and the demo upstream are found.
+pub trait Addresses {
+    /// The cell that holds the addresses of a name.
+    fn cell(&mut self, host: &str, port: u16) -> AddressCell;
+    /// Where the demo upstream listens.
+    fn demo(&self) -> Option<SocketAddr>;
+}
+
+impl Plan {
+    /// Compiles `config` for `workers` workers. `hasher`: the process's; `origin`: when the limits' time began.
+    ///
+    /// # Errors
+    ///
+    /// A limit's table cannot be had; the text names the limit.
+    pub fn new(
+        config: &Config,
+        workers: usize,
+        hasher: KeyHasher,
+        origin: Instant,
+        addresses: &mut dyn Addresses,
+    ) -> Result<Self, String> {
+        let upstreams = config.upstreams.iter().map(|upstream| {
+            let endpoints = upstream.endpoints.iter().map(|endpoint| {
+                let (target, label) = resolve(&endpoint.address, addresses);
+                let weight = endpoint.weight.get();
+                Arc::new(Endpoint::new(
+                    target,
+                    label,
+                    weight,
+                    upstream.max_connections.get(),
+                ))
+            });
+            Arc::new(Upstream {
+                config: upstream.clone(),
+                endpoints: endpoints.collect(),
+            })
+        });
+        let upstreams = upstreams.collect();
+        let routes = config.routes.iter().map(|route| RoutePlan {
+            denies: matches!(&route.action, Action::Respond(answer) if answer.status >= 400),
+            config: route.clone(),
+        });
+        let limits = config
+            .limits
+            .iter()
+            .map(|limit| LimitPlan::new(limit, workers))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            listeners: config
+                .listeners
+                .iter()
+                .map(|l| Arc::new(ListenerPlan::new(l)))
+                .collect(),
+            table: RouteTable::new(config),
+            routes: routes.collect(),
+            upstreams,
+            limits,
+            client_ip: config.client_ip.clone(),
+            hasher,
+            origin,
+            faults: false,
+        })
+    }
+}
+
+fn resolve(address: &EndpointAddress, addresses: &mut dyn Addresses) -> (Target, String) {
+    match address {
+        EndpointAddress::Socket(address) => (Target::Tcp(*address), address.to_string()),
+        EndpointAddress::Unix(path) => (
+            Target::Unix(path.clone()),
+            format!("unix:{}", path.display()),
+        ),
+        EndpointAddress::Host(host, port) => (
+            Target::Host(addresses.cell(host, *port)),
+            format!("{host}:{port}"),
+        ),
+        EndpointAddress::Demo => {
+            let target = addresses
+                .demo()
+                .map_or_else(|| Target::Host(AddressCell::default()), Target::Tcp);
+            (target, "builtin:demo".to_owned())
+        }
+    }
+}
+
+impl ListenerPlan {
+    fn new(config: &ListenerConfig) -> Self {
+        Self {
+            head_limits: HeadLimits {
+                start_line_max: config.request_line_max,
+                head_max: config.head_max,
+                fields_max: config.fields_max,
+            },
+            rules: RequestRules {
+                fields_max: config.fields_max,
+                underscore: config.underscore_headers,
+                scheme: Scheme::Http,
+            },
+            config: config.clone(),
+            connections: AtomicU32::new(0),
+        }
+    }
+
+    /// Takes a place for a connection, unless there are `max_connections`. Given back on drop.
+    #[must_use]
+    pub fn admit(self: &Arc<Self>) -> Option<Place> {
+        let most = self.config.max_connections.get();
+        self.connections
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                (count < most).then_some(count + 1)
+            })
+            .ok()
+            .map(|_| Place(Arc::clone(self)))
+    }
+
+    /// Connections at this moment, over all workers.
+    #[must_use]
+    pub fn connections(&self) -> u32 {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
+
+/// A place among a listener's connections, given back on drop.
+#[derive(Debug)]
+pub struct Place(Arc<ListenerPlan>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let before = self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before > 0, "more places given back than taken");
+    }
+}
+
+/// The address that stands for a client: IPv4 as it is (also where it came mapped into IPv6), IPv6 cut to a prefix.
+#[must_use]
+pub fn client_of(peer: IpAddr) -> IpAddr {
+    peer.to_canonical()
+}

@@ -1,0 +1,448 @@
+//! The life of a request, in order. This is the one place that decides; each step does its part and knows nothing
+//! of its neighbours:
+//!
+//! 1. the head, found by `connection`, is read (`codec`)
+//! 2. the path is brought to its one form (`codec`)
+//! 3. the route is found (`route`)
+//! 4. limits are asked (`filter::limit`)
+//! 5. the route answers (`respond`), or an upstream does (`upstream`, `forward`)
+//! 6. what went wrong becomes an answer (`respond`)
+//! 7. the request is counted and logged (`log`)
+
+use std::ops::Range;
+use std::rc::Rc;
+use std::time::Duration;
+
+use runtime::{Buf, Expiry};
+
+use super::body::{Sink, Transfer};
+use super::codec::{
+    BodyFraming, Fields, Normalised, RequestHead, TargetForm, Version, check_query, host_of,
+    most_generous_form, normalise_path, parse_request,
+};
+use super::connection::{Connection, Next};
+use super::error::Error;
+use super::filter::limit;
+use super::log::Record;
+use super::plan::Plan;
+use super::respond::{Answer, Content};
+use super::{Why, fault, forward};
+use crate::config::{Action, PathPolicy};
+use crate::telemetry::{LimitOutcome, MetricsWriter};
+
+/// A body that nobody wants is read to its end if it is this short, so that the connection can stay.
+pub(super) const DISCARD_BYTES_MAX: u64 = 64 * 1024;
+const DISCARD_TIME: Duration = Duration::from_secs(2);
+
+/// Memory of a connection that is used again for each request.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    /// The request head; spans point into it.
+    pub(super) head: Buf,
+    pub(super) fields: Fields,
+    pub(super) response_fields: Fields,
+    /// The path's normal form, where that differs from what was sent.
+    pub(super) path: Vec<u8>,
+    host: Vec<u8>,
+    generous: Vec<u8>,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self {
+            head: Buf::empty(),
+            fields: Fields::new(),
+            response_fields: Fields::new(),
+            path: Vec::new(),
+            host: Vec::new(),
+            generous: Vec::new(),
+        }
+    }
+}
+
+impl Scratch {
+    /// The one form of the request's path: what was routed, and what is forwarded.
+    pub(super) fn path(&self, request: &RequestHead) -> &[u8] {
+        if self.path.is_empty() {
+            request.path.of(self.head.data())
+        } else {
+            &self.path
+        }
+    }
+}
+
+/// What is done with a request that nothing refused.
+enum Decision {
+    /// The route answers.
+    Respond { route: usize },
+    /// An upstream answers.
+    Forward { upstream: usize },
+    /// The gateway answers for itself: OPTIONS that may go no further.
+    Options,
+}
+
+/// Serves the request whose head is at `range` of the reader's buffer.
+pub(super) async fn handle(
+    connection: &mut Connection,
+    scratch: &mut Scratch,
+    range: Range<usize>,
+) -> Next {
+    let worker = Rc::clone(&connection.worker);
+    let served = worker.served();
+    let _active = Active::new(&worker.metrics);
+    let mut record = Record::new(worker.clock.now(), worker.next_request_id());
+    take_head(connection, scratch, range);
+
+    let decision = decide(connection, &served.plan, scratch, &mut record);
+    let result = match decision {
+        Ok(Decision::Forward { upstream }) => {
+            forward::forward(connection, &served, scratch, &mut record, upstream).await
+        }
+        Ok(Decision::Respond { route }) => {
+            let Action::Respond(fixed) = &served.plan.routes[route].config.action else {
+                return Next::Close;
+            };
+            if served.plan.faults {
+                let asked = scratch.fields.values(scratch.head.data(), fault::FIELD);
+                asked.for_each(fault::commit);
+            }
+            Ok(answer(connection, &mut record, fixed.status, Content::Fixed(fixed)).await)
+        }
+        Ok(Decision::Options) => {
+            let nothing = crate::config::FixedResponse {
+                status: 204,
+                headers: Vec::new(),
+                body: String::new(),
+            };
+            Ok(answer(connection, &mut record, 204, Content::Fixed(&nothing)).await)
+        }
+        Err(error) => Err(error),
+    };
+    let (next, error) = match result {
+        Ok(next) => (next, None),
+        Err(error) => (
+            refuse(connection, &served.plan, &mut record, &error).await,
+            Some(error),
+        ),
+    };
+    record.finish(connection, &served, scratch, error.as_ref());
+    scratch.head = Buf::empty();
+    next
+}
+
+/// Counts a request as active, also when its task panics.
+struct Active<'a>(&'a MetricsWriter);
+
+impl<'a> Active<'a> {
+    fn new(metrics: &'a MetricsWriter) -> Self {
+        metrics.request_began();
+        Self(metrics)
+    }
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.0.request_ended();
+    }
+}
+
+/// Moves the head out of the reader's buffer, without a copy; what follows it stays.
+fn take_head(connection: &mut Connection, scratch: &mut Scratch, range: Range<usize>) {
+    let buf = connection.reader.buf();
+    let mut head = std::mem::replace(buf, Buf::empty());
+    *buf = head.split_off(range.end);
+    head.consume(range.start);
+    scratch.head = head;
+}
+
+/// Steps 1 to 4. Does not wait.
+fn decide(
+    connection: &Connection,
+    plan: &Plan,
+    scratch: &mut Scratch,
+    record: &mut Record,
+) -> Result<Decision, Error> {
+    let listener = &connection.listener;
+    let Scratch {
+        head,
+        fields,
+        path: normal,
+        host,
+        generous,
+        ..
+    } = scratch;
+    let head = head.data();
+    let request = parse_request(head, &listener.rules, fields).map_err(Error::Request)?;
+    record.request = Some(request);
+
+    if request.max_forwards == Some(0) {
+        return Ok(Decision::Options);
+    }
+    normal.clear();
+    let policy = listener.config.path_policy;
+    let path: &[u8] = match request.form {
+        TargetForm::Asterisk => b"/",
+        TargetForm::Origin | TargetForm::Absolute => {
+            let sent = request.path.of(head);
+            match normalise_path(sent, policy, normal).map_err(Error::Path)? {
+                Normalised::AsIs => {
+                    normal.clear();
+                    sent
+                }
+                Normalised::Rewritten => normal,
+            }
+        }
+    };
+    if let Some(query) = request.query {
+        check_query(query.of(head), policy).map_err(Error::Path)?;
+    }
+
+    host.clear();
+    if let Some(authority) = request.authority {
+        host.extend(
+            host_of(authority.of(head))
+                .iter()
+                .map(u8::to_ascii_lowercase),
+        );
+    }
+    let route = plan.table.find(host, path).ok_or(Error::NoRoute)?;
+    check_other_readings(plan, policy, route, host, path, generous)?;
+    record.route = Some(route);
+    let route_config = &plan.routes[route].config;
+
+    if let (BodyFraming::Length(length), Some(most)) = (request.framing, route_config.max_body)
+        && length > most
+    {
+        return Err(Error::BodyTooLarge);
+    }
+    let now = limit::timestamp(plan.origin, record.started);
+    limit::check(
+        &plan.limits,
+        &route_config.limits,
+        connection.client_key,
+        now,
+        |limit, outcome| {
+            connection.worker.metrics.limit_decided(limit, outcome);
+            if outcome != LimitOutcome::Allowed || record.limit.is_none() {
+                record.limit = Some((limit, outcome));
+            }
+        },
+    )?;
+
+    Ok(match route_config.action {
+        Action::Respond(_) => Decision::Respond { route },
+        Action::Upstream(upstream) => Decision::Forward { upstream },
+    })
+}
+
+/// Refuses a path that a generous upstream could read as one that another route takes: in strict policy whatever
+/// that route is, otherwise if it denies.
+fn check_other_readings(
+    plan: &Plan,
+    policy: PathPolicy,
+    route: usize,
+    host: &[u8],
+    path: &[u8],
+    generous: &mut Vec<u8>,
+) -> Result<(), Error> {
+    // Without any of these every reading is the same, but for case.
+    let plain = !path.iter().any(|byte| matches!(byte, b'%' | b'\\' | b';'))
+        && !path.windows(2).any(|pair| pair == b"//");
+    if plain {
+        return Ok(());
+    }
+    most_generous_form(path, false, generous);
+    let other = plan.table.find(host, generous);
+    let harmless = other == Some(route)
+        || policy == PathPolicy::Standard && !other.is_some_and(|other| plan.routes[other].denies);
+    if harmless {
+        Ok(())
+    } else {
+        Err(Error::AmbiguousPath)
+    }
+}
+
+/// The answer to something that is no request head. The connection closes.
+pub(super) fn refuse_head(connection: &mut Connection, scratch: &Scratch, error: &Error) -> Next {
+    let worker = Rc::clone(&connection.worker);
+    let mut record = Record::new(worker.clock.now(), worker.next_request_id());
+    let next = put_refusal(connection, &mut record, error, None, true);
+    count_timeout(connection, error);
+    record.finish(connection, &worker.served(), scratch, Some(error));
+    next
+}
+
+/// Turns an error into the answer, as far as one can still be given.
+async fn refuse(
+    connection: &mut Connection,
+    plan: &Plan,
+    record: &mut Record,
+    error: &Error,
+) -> Next {
+    count_timeout(connection, error);
+    if record.status != 0 {
+        // The head is out: only a cut connection tells the client that the answer is not whole.
+        return Next::Abort;
+    }
+    let limit = match error {
+        Error::Limited(refusal) => Some(refusal.limit),
+        _ => None,
+    };
+    let broken = matches!(
+        error,
+        Error::Head(_)
+            | Error::Request(_)
+            | Error::Path(_)
+            | Error::AmbiguousPath
+            | Error::Chunk(_)
+            | Error::BodyTooLarge
+            | Error::ClientTimeout(_)
+            | Error::ClientGone
+            | Error::Stopped
+    ) || record.request.is_none()
+        // Part of the body is gone already.
+        || record.upstream.is_some() && has_body(record);
+    let close = broken || closes(connection, record);
+    let limit = limit.map(|limit| &plan.limits[limit]);
+    let next = put_refusal(connection, record, error, limit, close);
+    if next == Next::Keep {
+        discard_body(connection, record).await
+    } else {
+        next
+    }
+}
+
+fn put_refusal(
+    connection: &mut Connection,
+    record: &mut Record,
+    error: &Error,
+    limit: Option<&limit::LimitPlan>,
+    close: bool,
+) -> Next {
+    let status = match limit {
+        Some(limit) => Some(limit.status),
+        None => error.status(),
+    };
+    let Some(status) = status else {
+        return Next::Close;
+    };
+    record.status = status;
+    let request_id = record.request_id;
+    connection.put_answer(&Answer {
+        status,
+        content: Content::Problem {
+            error,
+            request_id: &request_id,
+            limit,
+        },
+        head_only: is_head(record),
+        close,
+        say_keep_alive: is_old(record),
+    });
+    if close { Next::Linger } else { Next::Keep }
+}
+
+/// Puts a whole answer of the gateway's own; what the client sends as a body is read and thrown away.
+async fn answer(
+    connection: &mut Connection,
+    record: &mut Record,
+    status: u16,
+    content: Content<'_>,
+) -> Next {
+    record.status = status;
+    let close = closes(connection, record);
+    if let Content::Fixed(fixed) = &content
+        && !is_head(record)
+    {
+        record.response_body_bytes = fixed.body.len() as u64;
+    }
+    connection.put_answer(&Answer {
+        status,
+        content,
+        head_only: is_head(record),
+        close,
+        say_keep_alive: is_old(record),
+    });
+    if close {
+        return if has_body(record) {
+            Next::Linger
+        } else {
+            Next::Close
+        };
+    }
+    discard_body(connection, record).await
+}
+
+/// Reads what is left of a body that nobody wants, if it is short; otherwise the connection closes, since its bytes
+/// must never be taken for a request.
+async fn discard_body(connection: &mut Connection, record: &Record) -> Next {
+    let Some(request) = record.request else {
+        return Next::Linger;
+    };
+    let mut body = Transfer::new(request.framing, Sink::Plain);
+    discard(connection, &mut body).await
+}
+
+/// As [`discard_body`], for a body that was read in part.
+pub(super) async fn discard(connection: &mut Connection, body: &mut Transfer) -> Next {
+    if body.is_ended() {
+        return Next::Keep;
+    }
+    if connection.writer.flush().await.is_err() {
+        return Next::Close;
+    }
+    connection
+        .body_deadline
+        .set(DISCARD_TIME, Expiry::EndReads, Why::Body);
+    while !body.is_ended() {
+        if connection.reader.data().is_empty() || connection.reader.is_armed() {
+            match connection.reader.fill().await {
+                Ok(0) | Err(_) => return Next::Close,
+                Ok(count) => connection.worker.metrics.received(count as u64),
+            }
+        }
+        let taken = body.take(connection.reader.buf());
+        if taken.is_err() || body.payload_promised() > DISCARD_BYTES_MAX {
+            return Next::Linger;
+        }
+    }
+    connection.body_deadline.clear(Why::Busy);
+    Next::Keep
+}
+
+/// Whether the connection closes after a local answer: the client or the drain wants it, or its body is too long to
+/// be read for nothing, or may never come.
+fn closes(connection: &Connection, record: &Record) -> bool {
+    let Some(request) = record.request else {
+        return true;
+    };
+    let unwanted = match request.framing {
+        BodyFraming::Length(length) => length > DISCARD_BYTES_MAX,
+        BodyFraming::None | BodyFraming::Chunked | BodyFraming::UntilClose => false,
+    };
+    !request.keep_alive || connection.worker.is_draining() || unwanted || request.expect_continue
+}
+
+fn count_timeout(connection: &Connection, error: &Error) {
+    if let Some(kind) = error.timeout() {
+        connection.worker.metrics.timed_out(kind);
+    }
+}
+
+fn has_body(record: &Record) -> bool {
+    record
+        .request
+        .is_none_or(|request| request.framing != BodyFraming::None)
+}
+
+fn is_head(record: &Record) -> bool {
+    record
+        .request
+        .is_some_and(|request| request.method == super::codec::Method::Head)
+}
+
+fn is_old(record: &Record) -> bool {
+    record
+        .request
+        .is_some_and(|request| request.version == Version::Http10)
+}

@@ -1,0 +1,148 @@
+//! Answers that the gateway gives itself. The only place where an error becomes a status and a body.
+
+use bytes::BufMut;
+use http::StatusCode;
+use runtime::Buf;
+
+use super::codec::{put_decimal, put_status_line};
+use super::error::{Error, Refusal};
+use super::filter::limit::LimitPlan;
+use crate::config::FixedResponse;
+
+const PROBLEM_JSON: &str = "application/problem+json";
+
+/// An answer of the gateway's own.
+#[derive(Debug)]
+pub(super) struct Answer<'a> {
+    pub(super) status: u16,
+    pub(super) content: Content<'a>,
+    /// The request was HEAD: the fields of the answer and no body.
+    pub(super) head_only: bool,
+    /// The connection closes after it.
+    pub(super) close: bool,
+    /// An HTTP/1.0 client must be told that the connection stays.
+    pub(super) say_keep_alive: bool,
+}
+
+/// What the answer says.
+#[derive(Debug)]
+pub(super) enum Content<'a> {
+    /// What the config says.
+    Fixed(&'a FixedResponse),
+    /// What went wrong, as problem+json (RFC 9457).
+    Problem {
+        /// The cause.
+        error: &'a Error,
+        /// For the reader of the answer to name it to the operator.
+        request_id: &'a [u8],
+        /// The limit that refused, for a refusal.
+        limit: Option<&'a LimitPlan>,
+    },
+}
+
+impl Answer<'_> {
+    /// Appends the answer to `out`.
+    pub(super) fn put(&self, out: &mut Buf, date: &str) {
+        put_status_line(out, self.status, None);
+        put_field(out, "Date", date.as_bytes());
+        let mut body = Buf::empty();
+        match &self.content {
+            Content::Fixed(fixed) => {
+                for (name, value) in &fixed.headers {
+                    put_field(out, name, value.as_bytes());
+                }
+                body.extend(fixed.body.as_bytes());
+            }
+            Content::Problem {
+                error,
+                request_id,
+                limit,
+            } => {
+                put_field(out, "Content-Type", PROBLEM_JSON.as_bytes());
+                if let (Error::Limited(refusal), Some(limit)) = (error, limit) {
+                    put_limit_fields(out, refusal, limit);
+                }
+                put_problem(&mut body, self.status, error, request_id, *limit);
+            }
+        }
+        // RFC 9110, 8.6: none in 204; 304 has no body of its own to measure.
+        if self.status != 204 && self.status != 304 {
+            out.put_slice(b"Content-Length: ");
+            put_decimal(out, body.len() as u64);
+            out.put_slice(b"\r\n");
+        }
+        if self.close {
+            put_field(out, "Connection", b"close");
+        } else if self.say_keep_alive {
+            put_field(out, "Connection", b"keep-alive");
+        }
+        out.put_slice(b"\r\n");
+        if !self.head_only && self.status != 204 && self.status != 304 {
+            out.extend(body.data());
+        }
+    }
+}
+
+fn put_field(out: &mut Buf, name: &str, value: &[u8]) {
+    out.put_slice(name.as_bytes());
+    out.put_slice(b": ");
+    out.put_slice(value);
+    out.put_slice(b"\r\n");
+}
+
+/// `Retry-After` (RFC 9110, 10.2.3), `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers).
+fn put_limit_fields(out: &mut Buf, refusal: &Refusal, limit: &LimitPlan) {
+    // Rounded up, and never 0: who comes back when it says must be let in.
+    let seconds = refusal
+        .retry_after
+        .as_nanos()
+        .div_ceil(1_000_000_000)
+        .max(1);
+    let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
+    out.put_slice(b"Retry-After: ");
+    put_decimal(out, seconds);
+    out.put_slice(b"\r\nRateLimit-Policy: ");
+    out.put_slice(limit.policy.as_bytes());
+    out.put_slice(b"\r\nRateLimit: ");
+    out.put_slice(limit.quoted_name.as_bytes());
+    out.put_slice(b";r=0;t=");
+    put_decimal(out, seconds);
+    out.put_slice(b"\r\n");
+}
+
+fn put_problem(
+    out: &mut Buf,
+    status: u16,
+    error: &Error,
+    request_id: &[u8],
+    limit: Option<&LimitPlan>,
+) {
+    let reason = StatusCode::from_u16(status)
+        .ok()
+        .and_then(|code| code.canonical_reason());
+    let (kind, title) = match error {
+        Error::Limited(_) => (
+            "https://iana.org/assignments/http-problem-types#quota-exceeded",
+            "Request cannot be satisfied as assigned quota has been exceeded",
+        ),
+        _ => ("about:blank", reason.unwrap_or("Error")),
+    };
+    // Nothing here needs escaping: static texts, a hexadecimal id, a name that the config has checked.
+    out.put_slice(b"{\"type\":\"");
+    out.put_slice(kind.as_bytes());
+    out.put_slice(b"\",\"title\":\"");
+    out.put_slice(title.as_bytes());
+    out.put_slice(b"\",\"status\":");
+    put_decimal(out, u64::from(status));
+    out.put_slice(b",\"detail\":\"");
+    out.put_slice(error.name().as_bytes());
+    out.put_slice(b"\",\"instance\":\"urn:request:");
+    out.put_slice(request_id);
+    out.put_slice(b"\"");
+    if let Some(limit) = limit {
+        out.put_slice(b",\"violated-policies\":[");
+        out.put_slice(limit.quoted_name.as_bytes());
+        out.put_slice(b"]");
+    }
+    out.put_slice(b"}\n");
+}

@@ -1,0 +1,97 @@
+//! Upstreams: which endpoint gets a request, and a lease of a connection to it.
+//!
+//! A lease is an exclusive HTTP/1.1 connection today. Callers see a [`Lease`] and what it reads and writes, so that
+//! a stream of a shared connection can take its place.
+
+mod endpoint;
+mod pool;
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use runtime::{Deadline, Reader, Socket};
+
+pub use endpoint::{AddressCell, Endpoint, Target, Upstream};
+pub use pool::Pool;
+
+use super::Why;
+use crate::telemetry::{MetricsWriter, UpstreamConnectionState};
+use endpoint::Permit;
+
+/// A leased connection to an endpoint. Dropping it closes the connection; [`Pool::give_back`] keeps it.
+#[derive(Debug)]
+pub struct Lease {
+    /// The reading side; its buffer is empty when the lease begins.
+    pub reader: Reader,
+    /// The connection's deadline.
+    pub deadline: Deadline<Why>,
+    /// Index of the endpoint in its upstream.
+    pub endpoint: usize,
+    /// The connection was used before, so the endpoint may have closed it meanwhile.
+    pub reused: bool,
+    /// How long connecting took; zero for a reused one.
+    pub connect_time: Duration,
+    place: Place,
+}
+
+impl Lease {
+    /// The connection's socket.
+    #[must_use]
+    pub fn socket(&self) -> &Rc<Socket> {
+        self.reader.socket()
+    }
+}
+
+/// A connection's place among its endpoint's and in the metrics; dropping it gives both back.
+#[derive(Debug)]
+struct Place {
+    _permit: Permit,
+    metrics: Rc<MetricsWriter>,
+    upstream: usize,
+    state: UpstreamConnectionState,
+}
+
+impl Place {
+    fn new(permit: Permit, metrics: Rc<MetricsWriter>, upstream: usize) -> Self {
+        metrics.upstream_connection_opened(upstream);
+        Self {
+            _permit: permit,
+            metrics,
+            upstream,
+            state: UpstreamConnectionState::Active,
+        }
+    }
+
+    fn begin_use(&mut self) {
+        self.state = UpstreamConnectionState::Active;
+        self.metrics.upstream_connection_reused(self.upstream);
+    }
+
+    fn end_use(&mut self) {
+        self.state = UpstreamConnectionState::Idle;
+        self.metrics.upstream_connection_pooled(self.upstream);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.metrics
+            .upstream_connection_closed(self.upstream, self.state);
+    }
+}
+
+/// Why there is no connection. Nothing of the request was sent.
+#[derive(Debug)]
+pub enum LeaseError {
+    /// The endpoint refused, is unreachable or reset the handshake.
+    Refused(io::Error),
+    /// The handshake took longer than `connect_timeout`.
+    ConnectTimeout,
+    /// Every endpoint has `max_connections`.
+    Full,
+    /// The endpoint's name has not been resolved yet, or has no address.
+    NoAddress,
+    /// The gateway has no descriptor or memory left for a connection.
+    Exhausted(io::Error),
+}

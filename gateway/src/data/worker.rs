@@ -1,0 +1,438 @@
+//! A worker: one pinned thread, its runtime, its listeners, and everything its connections share without a lock.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use monoio::io::{CancelHandle, Canceller};
+use runtime::listen::{Acceptor, is_about_one_connection};
+use runtime::{Deadlines, Executor, Expiry, Options, Report, Socket, TICK};
+
+use super::clock::Clock;
+use super::plan::Plan;
+use super::request::Scratch;
+use super::request_id::RequestIds;
+use super::upstream::Pool;
+use super::{Why, connection};
+use crate::telemetry::{LogWriter, MetricsWriter, WorkerMetrics};
+
+/// Accepts under way per listener: each takes one connection per turn of the loop.
+const ACCEPTS: usize = 16;
+/// Pause after an error of `accept` that will come again at once (no descriptors left).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long idle connections may still send a request after a drain began; it is answered, with `Connection: close`.
+const DRAIN_IDLE_GRACE: Duration = Duration::from_millis(300);
+/// How long connections get to end after they were shut down.
+const CLOSE_GRACE: Duration = Duration::from_secs(1);
+/// Memory for requests that is kept while no request needs it: some 10 KiB each.
+const SCRATCHES_MAX: usize = 64;
+/// Idle upstream connections are looked through this often.
+const SWEEP_EVERY_TICKS: u64 = 5;
+
+/// What a worker is made of.
+#[derive(Debug)]
+pub struct Setup {
+    /// Index among the workers.
+    pub index: usize,
+    /// How to build its runtime.
+    pub options: Options,
+    /// Its listening sockets, in the order of the plan's listeners.
+    pub listeners: Vec<OwnedFd>,
+    /// What it serves.
+    pub plan: Arc<Plan>,
+    /// Its counters.
+    pub metrics: Arc<WorkerMetrics>,
+    /// Where its records go; `None`: nowhere.
+    pub log: Option<LogWriter>,
+    /// What it is told.
+    pub inbox: flume::Receiver<Command>,
+}
+
+/// What a worker can be told.
+#[derive(Clone, Copy, Debug)]
+pub enum Command {
+    /// Stop accepting, finish what is under way, end after this time at the latest; `None`: whenever that is.
+    Drain(Option<Duration>),
+}
+
+/// What a worker reports of itself.
+#[derive(Debug)]
+pub enum Event {
+    /// It accepts connections on this driver.
+    Started(Report),
+    /// It cannot start.
+    Failed(io::Error),
+    /// It has drained and ended.
+    Drained,
+    /// It panicked; its connections are closed and its thread ends.
+    Died(String),
+}
+
+/// What the connections of one worker share.
+#[derive(Debug)]
+pub(super) struct Worker {
+    /// Index among the workers.
+    pub(super) index: usize,
+    /// What is served now. A request clones the `Rc` and keeps what it began with.
+    served: RefCell<Rc<Served>>,
+    /// Deadlines of all its sockets.
+    pub(super) deadlines: Deadlines<Why>,
+    /// Its counters.
+    pub(super) metrics: Rc<MetricsWriter>,
+    /// Its access log.
+    pub(super) log: Option<LogWriter>,
+    /// Its time.
+    pub(super) clock: Clock,
+    request_ids: RequestIds,
+    /// Memory for requests, used again by whichever connection has one.
+    scratches: RefCell<Vec<Scratch>>,
+    draining: Cell<bool>,
+    connections: Cell<usize>,
+    when_empty: RefCell<Option<Waker>>,
+}
+
+/// A plan and one worker's pools for it.
+#[derive(Debug)]
+pub(super) struct Served {
+    /// The plan.
+    pub(super) plan: Arc<Plan>,
+    /// One pool per upstream of the plan.
+    pub(super) pools: Vec<Pool>,
+}
+
+impl Worker {
+    /// What is served now.
+    #[must_use]
+    pub(super) fn served(&self) -> Rc<Served> {
+        Rc::clone(&self.served.borrow())
+    }
+
+    /// The worker is draining: every answer closes its connection.
+    #[must_use]
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// An identifier that no other request of any process has, but for chance: 32 hexadecimal digits.
+    pub(super) fn next_request_id(&self) -> [u8; 32] {
+        self.request_ids.next()
+    }
+
+    pub(super) fn take_scratch(&self) -> Scratch {
+        self.scratches.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub(super) fn give_scratch(&self, scratch: Scratch) {
+        let mut scratches = self.scratches.borrow_mut();
+        if scratches.len() < SCRATCHES_MAX {
+            scratches.push(scratch);
+        }
+    }
+
+    fn connection_ended(&self) {
+        self.connections.set(self.connections.get() - 1);
+        if self.connections.get() == 0
+            && let Some(waker) = self.when_empty.borrow_mut().take()
+        {
+            waker.wake();
+        }
+    }
+
+    /// Waits until no connection is left.
+    async fn emptied(&self) {
+        poll_fn(|cx| {
+            if self.connections.get() == 0 {
+                return Poll::Ready(());
+            }
+            *self.when_empty.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// Runs a worker on the calling thread until it has drained or died. `events` is called from this thread.
+pub fn run(setup: Setup, events: impl Fn(Event)) {
+    let mut executor = match Executor::new(setup.options) {
+        Ok(executor) => executor,
+        Err(error) => return events(Event::Failed(error)),
+    };
+    let report = executor.report().clone();
+    let Setup {
+        index,
+        listeners,
+        plan,
+        metrics,
+        log,
+        inbox,
+        ..
+    } = setup;
+    let metrics = Rc::new(metrics.writer());
+    metrics.driver(report.driver.name(), report.flags.to_owned());
+    plan.limits.iter().for_each(|limit| limit.touch(index));
+    let deadlines = Deadlines::new();
+    let pools = plan
+        .upstreams
+        .iter()
+        .enumerate()
+        .map(|(number, upstream)| {
+            Pool::new(
+                Arc::clone(upstream),
+                deadlines.clone(),
+                Rc::clone(&metrics),
+                number,
+                index,
+            )
+        })
+        .collect();
+    let worker = Rc::new(Worker {
+        index,
+        served: RefCell::new(Rc::new(Served { plan, pools })),
+        deadlines,
+        metrics,
+        log,
+        clock: Clock::start(),
+        request_ids: RequestIds::new(),
+        scratches: RefCell::default(),
+        draining: Cell::new(false),
+        connections: Cell::new(0),
+        when_empty: RefCell::new(None),
+    });
+    let gates: Rc<RefCell<Vec<Gate>>> = Rc::default();
+
+    let main = AssertUnwindSafe(|| {
+        executor.block_on(async {
+            match open_gates(&worker, listeners) {
+                Ok(opened) => *gates.borrow_mut() = opened,
+                Err(error) => return Event::Failed(error),
+            }
+            events(Event::Started(report));
+            serve(&worker, &gates, &inbox).await;
+            Event::Drained
+        })
+    });
+    match catch_unwind(main) {
+        Ok(event) => events(event),
+        Err(panic) => {
+            // Shut the sockets down first: that needs no runtime, whatever state it is in.
+            worker
+                .deadlines
+                .expire_where(Expiry::EndBoth, |_| Some(Why::Stop));
+            let rescue = AssertUnwindSafe(|| executor.block_on(abandon(&worker, &gates)));
+            let orderly = catch_unwind(rescue).is_ok();
+            if !orderly {
+                // What a broken runtime would do when it is dropped cannot be known.
+                std::mem::forget(executor);
+            }
+            events(Event::Died(describe(&*panic)));
+        }
+    }
+}
+
+/// The text of a panic.
+fn describe(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a text".to_owned())
+}
+
+/// A listener while it accepts.
+struct Gate {
+    listener: usize,
+    acceptor: Rc<Acceptor>,
+    canceller: Canceller,
+    loops: Vec<monoio::task::JoinHandle<()>>,
+}
+
+fn open_gates(worker: &Rc<Worker>, listeners: Vec<OwnedFd>) -> io::Result<Vec<Gate>> {
+    let open = |(listener, fd)| {
+        let acceptor = Rc::new(Acceptor::new(fd)?);
+        let canceller = Canceller::new();
+        let loops = (0..ACCEPTS)
+            .map(|_| {
+                let accepting = accept(
+                    Rc::clone(worker),
+                    listener,
+                    Rc::clone(&acceptor),
+                    canceller.handle(),
+                );
+                monoio::spawn(accepting)
+            })
+            .collect();
+        Ok(Gate {
+            listener,
+            acceptor,
+            canceller,
+            loops,
+        })
+    };
+    listeners.into_iter().enumerate().map(open).collect()
+}
+
+async fn accept(
+    worker: Rc<Worker>,
+    listener: usize,
+    acceptor: Rc<Acceptor>,
+    cancelled: CancelHandle,
+) {
+    loop {
+        match acceptor.accept(cancelled.clone()).await {
+            Ok((socket, peer)) => admit(&worker, listener, socket, peer),
+            Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => return,
+            Err(error) if is_about_one_connection(&error) => {}
+            Err(_no_resources) => {
+                worker.metrics.accept_failed(listener);
+                monoio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Starts the task of a connection, unless the listener has as many as it may.
+fn admit(worker: &Rc<Worker>, listener: usize, socket: Rc<Socket>, peer: SocketAddr) {
+    let served = worker.served();
+    let Some(place) = served.plan.listeners[listener].admit() else {
+        worker.metrics.rejected("connections_max");
+        return;
+    };
+    let worker = Rc::clone(worker);
+    worker.connections.set(worker.connections.get() + 1);
+    worker.metrics.connection_opened(listener);
+    let _detached = monoio::spawn(async move {
+        let serving = connection::serve(Rc::clone(&worker), listener, socket, peer);
+        if let Err(panic) = CatchUnwind(Box::pin(serving)).await {
+            worker.metrics.connection_panicked();
+            crate::telemetry::log::error(
+                "a connection panicked and was closed",
+                &[("worker", &worker.index), ("panic", &describe(&*panic))],
+            );
+        }
+        drop(place);
+        worker.metrics.connection_closed(listener);
+        worker.connection_ended();
+    });
+}
+
+/// A future whose panics are its output: one connection must not take the worker's others with it.
+struct CatchUnwind<F>(std::pin::Pin<Box<F>>);
+
+impl<F: Future> Future for CatchUnwind<F> {
+    type Output = Result<F::Output, Box<dyn Any + Send>>;
+
+    fn poll(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> Poll<Self::Output> {
+        match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))) {
+            Ok(poll) => poll.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic)),
+        }
+    }
+}
+
+/// Sweeps and listens to the inbox until told to drain; then drains.
+async fn serve(worker: &Rc<Worker>, gates: &RefCell<Vec<Gate>>, inbox: &flume::Receiver<Command>) {
+    let sweeping = monoio::spawn(sweep(Rc::clone(worker)));
+    let timeout = loop {
+        match inbox.recv_async().await {
+            Ok(Command::Drain(timeout)) => break timeout,
+            // The supervisor is gone, and with it the process.
+            Err(flume::RecvError::Disconnected) => break Some(Duration::ZERO),
+        }
+    };
+    worker.draining.set(true);
+    close_gates(worker, gates.take()).await;
+
+    let ended = worker.emptied();
+    let idle_later = async {
+        monoio::time::sleep(DRAIN_IDLE_GRACE).await;
+        loop {
+            worker.deadlines.expire_where(Expiry::EndReads, |why| {
+                (why == Why::Idle).then_some(Why::Drain)
+            });
+            monoio::time::sleep(TICK).await;
+        }
+    };
+    let drained = async {
+        monoio::select! {
+            () = ended => {}
+            () = idle_later => {}
+        }
+    };
+    let in_time = match timeout {
+        Some(timeout) => monoio::time::timeout(timeout, drained).await.is_ok(),
+        None => {
+            drained.await;
+            true
+        }
+    };
+    if !in_time {
+        worker
+            .deadlines
+            .expire_where(Expiry::EndBoth, |_| Some(Why::Stop));
+        drop(monoio::time::timeout(CLOSE_GRACE, worker.emptied()).await);
+    }
+    worker.served().pools.iter().for_each(Pool::clear);
+    drop(sweeping);
+}
+
+/// Stops accepting; who is connected and waits gets in first.
+async fn close_gates(worker: &Rc<Worker>, gates: Vec<Gate>) {
+    for gate in gates {
+        let Gate {
+            listener,
+            acceptor,
+            canceller,
+            loops,
+        } = gate;
+        drop(canceller.cancel());
+        for accepting in loops {
+            accepting.await;
+        }
+        let Some(acceptor) = Rc::into_inner(acceptor) else {
+            debug_assert!(false, "an accept loop outlived its end");
+            continue;
+        };
+        let finished = acceptor.finish(|socket, peer| admit(worker, listener, socket, peer));
+        if finished.is_err() {
+            worker.metrics.accept_failed(listener);
+        }
+    }
+}
+
+/// After a panic: closes in good order what the broken worker held, so that its descriptors and places come back.
+async fn abandon(worker: &Rc<Worker>, gates: &RefCell<Vec<Gate>>) {
+    for gate in gates.take() {
+        drop(gate.canceller.cancel());
+        for accepting in gate.loops {
+            accepting.await;
+        }
+    }
+    worker
+        .deadlines
+        .expire_where(Expiry::EndBoth, |_| Some(Why::Stop));
+    drop(monoio::time::timeout(CLOSE_GRACE, worker.emptied()).await);
+    worker.served().pools.iter().for_each(Pool::clear);
+}
+
+/// Once per tick: late sockets are shut down, stale pooled connections closed, the coarse clock moved.
+async fn sweep(worker: Rc<Worker>) {
+    loop {
+        monoio::time::sleep(TICK).await;
+        worker.deadlines.tick();
+        worker.clock.tick();
+        if worker.deadlines.now().is_multiple_of(SWEEP_EVERY_TICKS) {
+            worker.served().pools.iter().for_each(Pool::sweep);
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! Per-worker counters: one writer each, summed by whoever renders them.
+//!
+//! A worker counts with a plain load and store, both relaxed: no lock prefix, no line shared with another worker.
+//! Readers see each value a little late and never torn, which is all that a scrape needs.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use super::counter::{Counter, Histogram};
+use super::kinds::{
+    LimitOutcome, Method, Timeout, UpstreamConnectionState as State, UpstreamError,
+};
+use super::series::{SERIES_MAX, Series, SeriesIndex, SeriesKey};
+
+/// Reasons of refusals that a worker keeps.
+pub const REASONS_MAX: usize = 64;
+
+/// How many of each thing the configuration names; fixes the size of the counters.
+#[derive(Clone, Copy, Debug)]
+pub struct MetricsShape {
+    /// Listeners.
+    pub listeners: usize,
+    /// Upstreams.
+    pub upstreams: usize,
+    /// Limits.
+    pub limits: usize,
+}
+
+/// The counters of one worker. Everybody may read them; [`WorkerMetrics::writer`] gives the right to count.
+///
+/// Every block that a worker writes to starts its own pair of cache lines (the prefetcher takes two).
+#[repr(align(128))]
+pub struct WorkerMetrics {
+    pub(super) active_requests: Counter,
+    pub(super) received_bytes: Counter,
+    pub(super) sent_bytes: Counter,
+    pub(super) panics: Counter,
+    pub(super) log_dropped: Counter,
+    pub(super) series_overflow: Counter,
+    pub(super) timeouts: [Counter; Timeout::ALL.len()],
+    pub(super) worker: usize,
+    pub(super) driver: OnceLock<Driver>,
+    pub(super) listeners: Box<[ListenerCounters]>,
+    pub(super) limits: Box<[LimitCounters]>,
+    pub(super) upstreams: Box<[UpstreamCounters]>,
+    pub(super) reasons: Box<[OnceLock<Reason>]>,
+    pub(super) series: Box<[OnceLock<Box<Series>>]>,
+}
+
+impl WorkerMetrics {
+    /// Counters at zero for the worker with this index. Allocates all but the series, which come as they are needed.
+    #[must_use]
+    pub fn new(worker: usize, shape: MetricsShape) -> Arc<Self> {
+        Arc::new(Self {
+            active_requests: Counter::default(),
+            received_bytes: Counter::default(),
+            sent_bytes: Counter::default(),
+            panics: Counter::default(),
+            log_dropped: Counter::default(),
+            series_overflow: Counter::default(),
+            timeouts: Default::default(),
+            worker,
+            driver: OnceLock::new(),
+            listeners: filled(shape.listeners),
+            limits: filled(shape.limits),
+            upstreams: filled(shape.upstreams),
+            reasons: filled(REASONS_MAX),
+            series: filled(SERIES_MAX),
+        })
+    }
+
+    /// The right to count. Gauges start again at zero: what an earlier writer had open died with its thread.
+    ///
+    /// Only one writer may live at a time, and a replaced worker's thread must have ended before the next one calls
+    /// this. Two would lose each other's counts; nothing worse happens.
+    #[must_use]
+    pub fn writer(self: &Arc<Self>) -> MetricsWriter {
+        self.active_requests.set(0);
+        for listener in &self.listeners {
+            listener.open.set(0);
+        }
+        for upstream in &self.upstreams {
+            upstream.connections.iter().for_each(|gauge| gauge.set(0));
+        }
+        let index = SeriesIndex::default();
+        for (slot, series) in self.series.iter().map_while(OnceLock::get).enumerate() {
+            index.insert(series.key, slot);
+        }
+        MetricsWriter {
+            shared: Arc::clone(self),
+            index,
+        }
+    }
+}
+
+impl fmt::Debug for WorkerMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerMetrics")
+            .field("worker", &self.worker)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Counts for one worker; stays on its thread.
+///
+/// Every call costs a few loads and stores and never waits. Only the first request of a (route, method, status) and
+/// the first use of a reason allocate. An index out of the shape counts nothing (and fails a debug build).
+pub struct MetricsWriter {
+    shared: Arc<WorkerMetrics>,
+    index: SeriesIndex,
+}
+
+impl MetricsWriter {
+    /// States the driver that the worker runs on, once: `io_uring` or `epoll`, and the ring flags in use.
+    pub fn driver(&self, name: &'static str, flags: String) {
+        // A replacement starts as its predecessor did; the first statement stands.
+        drop(self.shared.driver.set(Driver { name, flags }));
+    }
+
+    /// A downstream connection was accepted.
+    pub fn connection_opened(&self, listener: usize) {
+        if let Some(listener) = at(&self.shared.listeners, listener) {
+            listener.accepted.add(1);
+            listener.open.add(1);
+        }
+    }
+
+    /// A downstream connection ended.
+    pub fn connection_closed(&self, listener: usize) {
+        if let Some(listener) = at(&self.shared.listeners, listener) {
+            listener.open.sub(1);
+        }
+    }
+
+    /// An accept failed for want of something of the host's, such as descriptors.
+    pub fn accept_failed(&self, listener: usize) {
+        if let Some(listener) = at(&self.shared.listeners, listener) {
+            listener.accept_errors.add(1);
+        }
+    }
+
+    /// A connection ended by a panic.
+    pub fn connection_panicked(&self) {
+        self.shared.panics.add(1);
+    }
+
+    /// Bytes came from a client.
+    pub fn received(&self, bytes: u64) {
+        self.shared.received_bytes.add(bytes);
+    }
+
+    /// Bytes went to a client.
+    pub fn sent(&self, bytes: u64) {
+        self.shared.sent_bytes.add(bytes);
+    }
+
+    /// A request began; [`Self::request_ended`] must follow, also when its task panics.
+    pub fn request_began(&self) {
+        self.shared.active_requests.add(1);
+    }
+
+    /// A request is over.
+    pub fn request_ended(&self) {
+        self.shared.active_requests.sub(1);
+    }
+
+    /// A request got its answer after `duration`. `route`: its index, `None` if no route took it; `status`: 0 if the
+    /// client left before it could be told one.
+    pub fn request_finished(
+        &self,
+        route: Option<u16>,
+        method: Method,
+        status: u16,
+        duration: Duration,
+    ) {
+        let key = SeriesKey::new(route, method, status);
+        match self.series(key) {
+            Some(series) => series.durations.observe(duration),
+            None => self.shared.series_overflow.add(1),
+        }
+    }
+
+    /// A request did not get what it asked for; `reason` is a stable identifier.
+    pub fn rejected(&self, reason: &'static str) {
+        for slot in &self.shared.reasons {
+            let slot = slot.get_or_init(|| Reason {
+                name: reason,
+                count: Counter::default(),
+            });
+            if slot.name == reason {
+                slot.count.add(1);
+                return;
+            }
+        }
+        self.shared.series_overflow.add(1);
+    }
+
+    /// A deadline passed.
+    pub fn timed_out(&self, kind: Timeout) {
+        self.shared.timeouts[kind as usize].add(1);
+    }
+
+    /// A limit decided.
+    pub fn limit_decided(&self, limit: usize, outcome: LimitOutcome) {
+        if let Some(limit) = at(&self.shared.limits, limit) {
+            limit.outcomes[outcome as usize].add(1);
+        }
+    }
+
+    /// An upstream connection was established and is in use.
+    pub fn upstream_connection_opened(&self, upstream: usize) {
+        if let Some(upstream) = at(&self.shared.upstreams, upstream) {
+            upstream.opened.add(1);
+            upstream.connections[State::Active as usize].add(1);
+        }
+    }
+
+    /// An upstream connection went back to its pool.
+    pub fn upstream_connection_pooled(&self, upstream: usize) {
+        if let Some(upstream) = at(&self.shared.upstreams, upstream) {
+            upstream.connections[State::Active as usize].sub(1);
+            upstream.connections[State::Idle as usize].add(1);
+        }
+    }
+
+    /// An upstream connection was taken from its pool.
+    pub fn upstream_connection_reused(&self, upstream: usize) {
+        if let Some(upstream) = at(&self.shared.upstreams, upstream) {
+            upstream.reused.add(1);
+            upstream.connections[State::Idle as usize].sub(1);
+            upstream.connections[State::Active as usize].add(1);
+        }
+    }
+
+    /// An upstream connection was closed, in use or in its pool.
+    pub fn upstream_connection_closed(&self, upstream: usize, state: State) {
+        if let Some(upstream) = at(&self.shared.upstreams, upstream) {
+            upstream.connections[state as usize].sub(1);
+        }
+    }
+
+    /// An upstream answered completely, `duration` after the lease.
+    pub fn upstream_finished(&self, upstream: usize, duration: Duration) {
+        if let Some(upstream) = at(&self.shared.upstreams, upstream) {
+            upstream.durations.observe(duration);
+        }
+    }
+
+    /// An exchange failed on the upstream's side.
+    pub fn upstream_failed(&self, upstream: usize, error: UpstreamError) {
+        if let Some(upstream) = at(&self.shared.upstreams, upstream) {
+            upstream.errors[error as usize].add(1);
+        }
+    }
+
+    /// A request is sent again because of `reason`.
+    pub fn upstream_retried(&self, upstream: usize, reason: UpstreamError) {
+        if let Some(upstream) = at(&self.shared.upstreams, upstream) {
+            upstream.retries[reason as usize].add(1);
+        }
+    }
+
+    /// An access record found its ring full.
+    pub fn access_log_dropped(&self) {
+        self.shared.log_dropped.add(1);
+    }
+
+    fn series(&self, key: SeriesKey) -> Option<&Series> {
+        let slot = self.index.find(key).or_else(|| {
+            let slot = self.index.len();
+            let series = Series {
+                key,
+                durations: Histogram::default(),
+            };
+            self.shared.series.get(slot)?.set(Box::new(series)).ok()?;
+            self.index.insert(key, slot);
+            Some(slot)
+        })?;
+        self.shared.series.get(slot)?.get().map(Box::as_ref)
+    }
+}
+
+impl fmt::Debug for MetricsWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MetricsWriter")
+            .field("shared", &self.shared)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the control plane counts; every thread may.
+#[derive(Debug, Default)]
+pub struct ProcessMetrics {
+    pub(super) worker_restarts: AtomicU64,
+    pub(super) resolve_failures: AtomicU64,
+    pub(super) log_lost: AtomicU64,
+}
+
+impl ProcessMetrics {
+    /// A dead worker was replaced.
+    pub fn worker_restarted(&self) {
+        self.worker_restarts.fetch_add(1, Relaxed);
+    }
+
+    /// A name could not be resolved.
+    pub fn resolve_failed(&self) {
+        self.resolve_failures.fetch_add(1, Relaxed);
+    }
+
+    /// The log's sink did not take so many records.
+    pub fn access_log_lost(&self, records: u64) {
+        self.log_lost.fetch_add(records, Relaxed);
+    }
+
+    /// Names that could not be resolved.
+    #[must_use]
+    pub fn resolve_failures_total(&self) -> u64 {
+        self.resolve_failures.load(Relaxed)
+    }
+
+    /// Records that the log's sink did not take.
+    #[must_use]
+    pub fn access_log_lost_total(&self) -> u64 {
+        self.log_lost.load(Relaxed)
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Clone)]
+pub(super) struct Driver {
+    pub(super) name: &'static str,
+    pub(super) flags: String,
+}
+
+#[derive(Default)]
+#[repr(align(128))]
+pub(super) struct ListenerCounters {
+    pub(super) open: Counter,
+    pub(super) accepted: Counter,
+    pub(super) accept_errors: Counter,
+}
+
+#[derive(Default)]
+#[repr(align(128))]
+pub(super) struct LimitCounters {
+    pub(super) outcomes: [Counter; LimitOutcome::ALL.len()],
+}
+
+#[derive(Default)]
+#[repr(align(128))]
+pub(super) struct UpstreamCounters {
+    pub(super) connections: [Counter; State::ALL.len()],
+    pub(super) opened: Counter,
+    pub(super) reused: Counter,
+    pub(super) errors: [Counter; UpstreamError::ALL.len()],
+    pub(super) retries: [Counter; UpstreamError::ALL.len()],
+    pub(super) durations: Histogram,
+}
+
+pub(super) struct Reason {
+    pub(super) name: &'static str,
+    pub(super) count: Counter,
+}
+
+fn filled<T: Default>(count: usize) -> Box<[T]> {
+    std::iter::repeat_with(T::default).take(count).collect()
+}
+
+fn at<T>(counters: &[T], index: usize) -> Option<&T> {
+    debug_assert!(index < counters.len(), "no counters for index {index}");
+    counters.get(index)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{MetricsShape, SERIES_MAX, WorkerMetrics};
+    use crate::telemetry::Method;
+
+    const SHAPE: MetricsShape = MetricsShape {
+        listeners: 1,
+        upstreams: 1,
+        limits: 1,
+    };
+
+    #[test]
+    fn series_are_bounded_and_what_is_beyond_is_counted() {
+        let metrics = WorkerMetrics::new(0, SHAPE);
+        let writer = metrics.writer();
+        let extra = 7;
+        for _ in 0..2 {
+            for number in 0..SERIES_MAX + extra {
+                let route = Some(u16::try_from(number).unwrap());
+                writer.request_finished(route, Method::Get, 200, Duration::ZERO);
+            }
+        }
+        assert_eq!(metrics.series_overflow.get(), 2 * extra as u64);
+        for (number, slot) in metrics.series.iter().enumerate() {
+            let series = slot.get().unwrap();
+            assert_eq!(series.key.route().map(usize::from), Some(number));
+            assert_eq!(series.durations.buckets[0].get(), 2);
+        }
+    }
+
+    #[test]
+    fn a_second_writer_goes_on_counting_and_starts_its_gauges_anew() {
+        let metrics = WorkerMetrics::new(0, SHAPE);
+        let first = metrics.writer();
+        first.request_began();
+        first.connection_opened(0);
+        first.upstream_connection_opened(0);
+        first.request_finished(Some(1), Method::Get, 200, Duration::ZERO);
+        drop(first);
+        let second = metrics.writer();
+        second.request_finished(Some(1), Method::Get, 200, Duration::ZERO);
+        assert_eq!(metrics.active_requests.get(), 0);
+        assert_eq!(metrics.listeners[0].open.get(), 0);
+        assert_eq!(metrics.listeners[0].accepted.get(), 1);
+        assert_eq!(metrics.upstreams[0].connections[0].get(), 0);
+        assert_eq!(
+            metrics.series[0].get().unwrap().durations.buckets[0].get(),
+            2
+        );
+        assert!(metrics.series[1].get().is_none());
+    }
+}

@@ -1,0 +1,410 @@
+//! One access record per request, and its binary form between a worker and the log writer.
+//!
+//! Encoding copies bytes and formats nothing: the writer's thread pays for JSON, not the worker.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use super::kinds::{End, LimitOutcome, Scheme, Version};
+
+/// Longest path and query kept, in bytes; what is longer is cut, not refused.
+pub const PATH_BYTES_MAX: usize = 4096;
+/// Longest Referer kept, in bytes.
+pub const REFERER_BYTES_MAX: usize = 2048;
+/// Longest User-Agent kept, in bytes.
+pub const USER_AGENT_BYTES_MAX: usize = 1024;
+/// Longest of every other text kept, in bytes.
+pub const TEXT_BYTES_MAX: usize = 256;
+/// Longest encoded record, in bytes.
+pub const RECORD_BYTES_MAX: usize = FIXED_BYTES_MAX
+    + 2 * PATH_BYTES_MAX
+    + REFERER_BYTES_MAX
+    + USER_AGENT_BYTES_MAX
+    + 5 * TEXT_BYTES_MAX;
+/// Room for the numbers and the lengths of a record, in bytes.
+const FIXED_BYTES_MAX: usize = 256;
+
+/// What is known of a request at its end; borrows its texts, which may be any bytes.
+///
+/// ```
+/// use gateway::telemetry::{AccessRecord, End};
+/// let record = AccessRecord { method: b"GET", path: b"/", status: 200, end: End::Ok, ..AccessRecord::default() };
+/// assert_eq!(record.retries, 0);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccessRecord<'a> {
+    /// Start of the request in Unix time, in microseconds.
+    pub unix_us: u64,
+    /// From its first byte to the end of its response.
+    pub duration: Duration,
+    /// Method as received.
+    pub method: &'a [u8],
+    /// Scheme of the listener.
+    pub scheme: Scheme,
+    /// Path as received, without the query.
+    pub path: &'a [u8],
+    /// Query as received, without `?`.
+    pub query: Option<&'a [u8]>,
+    /// Version of the request.
+    pub version: Version,
+    /// Index of the route.
+    pub route: Option<u16>,
+    /// Status sent; 0: none.
+    pub status: u16,
+    /// Bytes of the request body received.
+    pub request_body_bytes: u64,
+    /// Bytes of the response body sent.
+    pub response_body_bytes: u64,
+    /// Address of the client, after `client_ip`.
+    pub client: Option<IpAddr>,
+    /// The other end of the connection.
+    pub peer: Option<SocketAddr>,
+    /// Host, with its port if it has one; empty: none.
+    pub host: &'a [u8],
+    /// User-Agent; empty: none.
+    pub user_agent: &'a [u8],
+    /// Referer; empty: none.
+    pub referer: &'a [u8],
+    /// X-Request-Id; empty: none.
+    pub request_id: &'a [u8],
+    /// Index of the listener.
+    pub listener: u16,
+    /// Index of the upstream.
+    pub upstream: Option<u16>,
+    /// The endpoint that was tried last.
+    pub upstream_address: RecordAddress<'a>,
+    /// How the request ended.
+    pub end: End,
+    /// A stable identifier of what went wrong; empty: nothing.
+    pub error_type: &'a str,
+    /// How often the request was sent again.
+    pub retries: u8,
+    /// Index of the limit that decided and what it said; of several, the one that refused or came nearest to it.
+    pub limit: Option<(u16, LimitOutcome)>,
+    /// Time to connect to the upstream; `None`: a pooled connection, or none.
+    pub connect: Option<Duration>,
+    /// From the lease to the upstream's response head.
+    pub first_byte: Option<Duration>,
+}
+
+/// The address of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordAddress<'a> {
+    /// No endpoint was tried.
+    None,
+    /// An IP address and port.
+    Socket(SocketAddr),
+    /// A path.
+    Unix(&'a [u8]),
+}
+
+impl Default for AccessRecord<'_> {
+    fn default() -> Self {
+        Self {
+            unix_us: 0,
+            duration: Duration::ZERO,
+            method: b"",
+            scheme: Scheme::Http,
+            path: b"",
+            query: None,
+            version: Version::Http11,
+            route: None,
+            status: 0,
+            request_body_bytes: 0,
+            response_body_bytes: 0,
+            client: None,
+            peer: None,
+            host: b"",
+            user_agent: b"",
+            referer: b"",
+            request_id: b"",
+            listener: 0,
+            upstream: None,
+            upstream_address: RecordAddress::None,
+            end: End::Ok,
+            error_type: "",
+            retries: 0,
+            limit: None,
+            connect: None,
+            first_byte: None,
+        }
+    }
+}
+
+impl<'a> AccessRecord<'a> {
+    /// Appends the binary form, at most [`RECORD_BYTES_MAX`] bytes; texts beyond their bounds are cut.
+    /// Durations are kept in whole microseconds.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        let before = out.len();
+        for number in [
+            self.unix_us,
+            micros(self.duration),
+            self.request_body_bytes,
+            self.response_body_bytes,
+            self.connect.map_or(ABSENT, micros),
+            self.first_byte.map_or(ABSENT, micros),
+        ] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        let (limit, outcome) = self.limit.unwrap_or((ABSENT_INDEX, LimitOutcome::Allowed));
+        let index = |index: Option<u16>| index.unwrap_or(ABSENT_INDEX);
+        for number in [
+            self.status,
+            self.listener,
+            index(self.route),
+            index(self.upstream),
+            limit,
+        ] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        let query_present = u8::from(self.query.is_some());
+        out.extend_from_slice(&[
+            self.scheme as u8,
+            self.version as u8,
+            self.end as u8,
+            outcome as u8,
+            self.retries,
+            query_present,
+        ]);
+        encode_ip(out, self.client);
+        encode_socket(out, self.peer);
+        match self.upstream_address {
+            RecordAddress::None => out.push(0),
+            RecordAddress::Socket(address) => {
+                out.push(1);
+                encode_socket(out, Some(address));
+            }
+            RecordAddress::Unix(path) => {
+                out.push(2);
+                encode_text(out, path, TEXT_BYTES_MAX);
+            }
+        }
+        encode_text(out, self.method, TEXT_BYTES_MAX);
+        encode_text(out, self.path, PATH_BYTES_MAX);
+        encode_text(out, self.query.unwrap_or_default(), PATH_BYTES_MAX);
+        encode_text(out, self.host, TEXT_BYTES_MAX);
+        encode_text(out, self.user_agent, USER_AGENT_BYTES_MAX);
+        encode_text(out, self.referer, REFERER_BYTES_MAX);
+        encode_text(out, self.request_id, TEXT_BYTES_MAX);
+        // Identifiers are short ASCII, so that a cut never splits a character.
+        debug_assert!(self.error_type.is_ascii());
+        encode_text(out, self.error_type.as_bytes(), TEXT_BYTES_MAX);
+        debug_assert!(out.len() - before <= RECORD_BYTES_MAX);
+    }
+
+    /// Reads what [`Self::encode`] wrote; `None`: these are not such bytes.
+    pub(super) fn decode(bytes: &'a [u8]) -> Option<Self> {
+        let input = &mut Input(bytes);
+        let unix_us = input.u64()?;
+        let duration = Duration::from_micros(input.u64()?);
+        let request_body_bytes = input.u64()?;
+        let response_body_bytes = input.u64()?;
+        let connect = input.duration()?;
+        let first_byte = input.duration()?;
+        let status = input.u16()?;
+        let listener = input.u16()?;
+        let route = input.index()?;
+        let upstream = input.index()?;
+        let limit = input.index()?;
+        let [scheme, version, end, outcome, retries, query_present] = input.array()?;
+        let client = input.ip()?;
+        let peer = input.socket()?;
+        let upstream_address = match input.array()? {
+            [0] => RecordAddress::None,
+            [1] => RecordAddress::Socket(input.socket()??),
+            [2] => RecordAddress::Unix(input.text()?),
+            _ => return None,
+        };
+        let outcome = LimitOutcome::from_number(outcome)?;
+        let method = input.text()?;
+        let path = input.text()?;
+        let query = input.text()?;
+        Some(Self {
+            unix_us,
+            duration,
+            method,
+            scheme: Scheme::from_number(scheme)?,
+            path,
+            query: (query_present == 1).then_some(query),
+            version: Version::from_number(version)?,
+            route,
+            status,
+            request_body_bytes,
+            response_body_bytes,
+            client,
+            peer,
+            host: input.text()?,
+            user_agent: input.text()?,
+            referer: input.text()?,
+            request_id: input.text()?,
+            listener,
+            upstream,
+            upstream_address,
+            end: End::from_number(end)?,
+            error_type: str::from_utf8(input.text()?).ok()?,
+            retries,
+            limit: limit.map(|limit| (limit, outcome)),
+            connect,
+            first_byte,
+        })
+    }
+}
+
+/// Stands for an absent duration; no request takes this many microseconds.
+const ABSENT: u64 = u64::MAX;
+/// Stands for an absent index; the configuration cannot name so many of anything.
+const ABSENT_INDEX: u16 = u16::MAX;
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros())
+        .unwrap_or(ABSENT - 1)
+        .min(ABSENT - 1)
+}
+
+fn encode_text(out: &mut Vec<u8>, text: &[u8], bytes_max: usize) {
+    let text = text.get(..bytes_max).unwrap_or(text);
+    let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(text);
+}
+
+fn encode_ip(out: &mut Vec<u8>, ip: Option<IpAddr>) {
+    match ip {
+        None => out.push(0),
+        Some(IpAddr::V4(ip)) => {
+            out.push(4);
+            out.extend_from_slice(&ip.octets());
+        }
+        Some(IpAddr::V6(ip)) => {
+            out.push(6);
+            out.extend_from_slice(&ip.octets());
+        }
+    }
+}
+
+fn encode_socket(out: &mut Vec<u8>, address: Option<SocketAddr>) {
+    encode_ip(out, address.map(|address| address.ip()));
+    if let Some(address) = address {
+        out.extend_from_slice(&address.port().to_le_bytes());
+    }
+}
+
+/// The rest of an encoded record.
+struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (array, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*array)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn index(&mut self) -> Option<Option<u16>> {
+        self.u16()
+            .map(|index| (index != ABSENT_INDEX).then_some(index))
+    }
+
+    fn duration(&mut self) -> Option<Option<Duration>> {
+        self.u64()
+            .map(|us| (us != ABSENT).then_some(Duration::from_micros(us)))
+    }
+
+    fn ip(&mut self) -> Option<Option<IpAddr>> {
+        match self.array()? {
+            [0] => Some(None),
+            [4] => self
+                .array::<4>()
+                .map(|octets| Some(Ipv4Addr::from(octets).into())),
+            [6] => self
+                .array::<16>()
+                .map(|octets| Some(Ipv6Addr::from(octets).into())),
+            _ => None,
+        }
+    }
+
+    fn socket(&mut self) -> Option<Option<SocketAddr>> {
+        match self.ip()? {
+            None => Some(None),
+            Some(ip) => Some(Some(SocketAddr::new(ip, self.u16()?))),
+        }
+    }
+
+    fn text(&mut self) -> Option<&'a [u8]> {
+        let length = usize::from(self.u16()?);
+        let (text, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{AccessRecord, RecordAddress};
+    use crate::telemetry::{End, LimitOutcome, Scheme, Version};
+    use std::time::Duration;
+
+    #[test]
+    fn a_record_survives_its_binary_form() {
+        let full = AccessRecord {
+            unix_us: 1_700_000_000_000_000,
+            duration: Duration::from_micros(1234),
+            method: b"GET",
+            scheme: Scheme::Https,
+            path: b"/a\xff",
+            query: Some(b""),
+            version: Version::Http10,
+            route: Some(0),
+            status: 429,
+            request_body_bytes: 1,
+            response_body_bytes: u64::MAX,
+            client: Some("2001:db8::1".parse().unwrap()),
+            peer: Some("192.0.2.1:65535".parse().unwrap()),
+            host: b"example",
+            user_agent: b"agent",
+            referer: b"referer",
+            request_id: b"id",
+            listener: 7,
+            upstream: Some(9),
+            upstream_address: RecordAddress::Socket("[::1]:80".parse().unwrap()),
+            end: End::Limited,
+            error_type: "rate",
+            retries: 2,
+            limit: Some((3, LimitOutcome::ShadowLimited)),
+            connect: Some(Duration::ZERO),
+            first_byte: Some(Duration::from_micros(5)),
+        };
+        let unix = RecordAddress::Unix(b"/run/u.sock");
+        for record in [
+            full,
+            AccessRecord::default(),
+            AccessRecord {
+                upstream_address: unix,
+                ..AccessRecord::default()
+            },
+        ] {
+            let mut bytes = Vec::new();
+            record.encode(&mut bytes);
+            assert_eq!(AccessRecord::decode(&bytes), Some(record));
+            for cut in 0..bytes.len() {
+                assert_eq!(AccessRecord::decode(&bytes[..cut]), None, "cut at {cut}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_any_bytes_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            let _ = AccessRecord::decode(&bytes);
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What a worker calls for each request allocates nothing once its series exist.
+
+#![expect(
+    unsafe_code,
+    reason = "a global allocator can be counted in no other way"
+)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::thread;
+use std::time::Duration;
+
+use gateway::telemetry::ring::{RING_BYTES, ring};
+use gateway::telemetry::{
+    AccessRecord, LimitOutcome, LogWriter, Method, MetricsShape, MetricsWriter, RecordAddress,
+    Timeout, UpstreamConnectionState, UpstreamError, WorkerMetrics,
+};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call goes to the system's allocator unchanged; counting touches a thread-local that needs no
+// allocation and no destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the block came from `System`, see `alloc`.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn one_request(metrics: &MetricsWriter, log: &LogWriter, path: &[u8]) {
+    metrics.connection_opened(0);
+    metrics.request_began();
+    metrics.received(100);
+    metrics.limit_decided(0, LimitOutcome::Allowed);
+    metrics.upstream_connection_opened(0);
+    metrics.upstream_connection_pooled(0);
+    metrics.upstream_connection_reused(0);
+    metrics.upstream_failed(0, UpstreamError::Reset);
+    metrics.upstream_retried(0, UpstreamError::Reset);
+    metrics.upstream_finished(0, Duration::from_millis(1));
+    metrics.upstream_connection_closed(0, UpstreamConnectionState::Active);
+    metrics.timed_out(Timeout::Body);
+    metrics.rejected("bare_lf");
+    metrics.request_finished(Some(0), Method::Get, 200, Duration::from_millis(1));
+    metrics.request_ended();
+    metrics.connection_closed(0);
+    let record = AccessRecord {
+        path,
+        query: Some(path),
+        user_agent: path,
+        error_type: "bare_lf",
+        upstream_address: RecordAddress::Unix(path),
+        peer: Some(([127, 0, 0, 1], 80).into()),
+        ..AccessRecord::default()
+    };
+    if !log.push(&record) {
+        metrics.access_log_dropped();
+    }
+}
+
+#[test]
+fn counting_and_recording_a_request_allocates_nothing() {
+    let shape = MetricsShape {
+        listeners: 1,
+        upstreams: 1,
+        limits: 1,
+    };
+    let worker = WorkerMetrics::new(0, shape);
+    let metrics = worker.writer();
+    let (log, mut reader) = ring(0, RING_BYTES, thread::current());
+    let path = vec![b'x'; 10_000];
+
+    let before = ALLOCATIONS.get();
+    one_request(&metrics, &log, &path);
+    assert!(
+        ALLOCATIONS.get() > before,
+        "the first request makes its series: the count works"
+    );
+
+    let before = ALLOCATIONS.get();
+    let mut taken = 0;
+    for _ in 0..2000 {
+        // Until the ring is full, then against the full ring.
+        one_request(&metrics, &log, &path);
+    }
+    assert_eq!(ALLOCATIONS.get(), before);
+    while reader.next_record().is_some() {
+        taken += 1;
+    }
+    assert!((1..2000).contains(&taken));
+    assert_eq!(ALLOCATIONS.get(), before, "neither does reading");
+}
