@@ -19,6 +19,7 @@ pub mod request;
 mod response;
 mod run;
 pub mod schedule;
+pub mod search;
 pub mod series;
 pub mod slo;
 mod stats;

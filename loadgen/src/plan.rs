@@ -25,6 +25,20 @@ pub enum Mode {
     },
 }
 
+impl Mode {
+    /// An open loop at another rate.
+    pub(crate) fn at_rate(&self, per_second: f64) -> Self {
+        let process = match self {
+            Self::Closed => Process::default(),
+            Self::Open { process, .. } => *process,
+        };
+        Self::Open {
+            rate: RateSpec::constant(per_second),
+            process,
+        }
+    }
+}
+
 /// What waits for the time of the next arrival.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Pacing {

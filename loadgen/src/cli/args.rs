@@ -11,9 +11,10 @@ use super::Error;
 use crate::accuracy::Limit;
 use crate::keys::{self, KeyAs, Keys};
 use crate::plan::{Expected, Mode, Pacing, Plan};
-use crate::rate::RateSpec;
+use crate::rate::{self, RateSpec};
 use crate::request::{self, RequestSpec};
 use crate::schedule::Process;
+use crate::search::Bounds;
 use crate::slo::Slo;
 use crate::target::Target;
 use crate::template::Template;
@@ -28,14 +29,15 @@ pub(super) struct RunArgs {
     /// Closed loop: connections [default: 64]. Open loop: connections opened before the start [default: 16].
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connections: Option<u32>,
-    /// Open loop: connections at most; a request that finds none free waits for one, and the wait is counted.
-    #[arg(long, value_name = "N", default_value = "4096", requires = "rate")]
-    connections_max: u32,
+    /// Open loop: connections at most; a request that finds none free waits for one, and the wait is counted
+    /// [default: 4096].
+    #[arg(long, value_name = "N")]
+    connections_max: Option<u32>,
     /// Open loop, requests per second: 20k, 1k@10s,5k@10s (steps), 0..50k@60s (a ramp).
     #[arg(short, long, value_name = "RATE")]
     rate: Option<RateSpec>,
     /// How arrivals are spaced.
-    #[arg(long, value_enum, default_value_t, requires = "rate")]
+    #[arg(long, value_enum, default_value_t)]
     arrivals: Process,
     /// How long to start requests for [default: 10s, unless --requests or the rate says how long].
     #[arg(short, long, value_name = "TIME", value_parser = units::duration)]
@@ -83,12 +85,11 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "10s")]
     timeout: Duration,
     /// How to wait for the next arrival.
-    #[arg(long, value_enum, default_value_t, requires = "rate")]
+    #[arg(long, value_enum, default_value_t)]
     pacing: Pacing,
-    /// Generator-bound if 1 % of the requests were sent later than this.
-    #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "5ms",
-        requires = "rate")]
-    lag_max: Duration,
+    /// Generator-bound if 1 % of the requests were sent later than this [default: 5ms].
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    lag_max: Option<Duration>,
     /// What to run on.
     #[arg(long, value_enum, default_value_t)]
     driver: Driver,
@@ -134,10 +135,72 @@ const DURATION: Duration = Duration::from_secs(10);
 const CONNECTIONS_CLOSED: u32 = 64;
 const CONNECTIONS_OPEN: u32 = 16;
 
+/// Connections of an open loop at most.
+const CONNECTIONS_MAX: u32 = 4096;
+/// Lag beyond which the generator is the bottleneck.
+const LAG_MAX: Duration = Duration::from_millis(5);
+
+/// The arguments of a search: those of its runs, and its bounds.
+#[derive(Debug, Args)]
+pub(super) struct SearchArgs {
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+    /// The first rate tried, per second; it doubles from there.
+    #[arg(long, value_name = "RATE", value_parser = rate::per_second, default_value = "1k")]
+    from: f64,
+    /// The highest rate tried, per second.
+    #[arg(long, value_name = "RATE", value_parser = rate::per_second, default_value = "1m")]
+    to: f64,
+    /// How close to the answer a rate that misses the goal should be found, in per cent.
+    #[arg(long, value_name = "PERCENT", default_value = "5",
+        value_parser = clap::value_parser!(u8).range(1..=50))]
+    precision: u8,
+    /// How often in a row the answer must hold.
+    #[arg(long, value_name = "N", default_value = "3",
+        value_parser = clap::value_parser!(u32).range(1..=100))]
+    confirm: u32,
+}
+
+impl SearchArgs {
+    /// The bounds, and the plan of the first run.
+    pub(super) fn into_plan(mut self) -> Result<(Bounds, Plan), Error> {
+        if self.run.slo.is_none() {
+            return Err(Error::usage(
+                "a search needs a goal: --slo 'p99<5ms,errors<0.1%'",
+            ));
+        }
+        if self.run.rate.is_some() || self.run.requests.is_some() {
+            return Err(Error::usage(
+                "a search chooses its rates: no --rate, no --requests",
+            ));
+        }
+        if self.to < self.from {
+            return Err(Error::usage("--to is below --from"));
+        }
+        self.run.rate = Some(RateSpec::constant(self.from));
+        let bounds = Bounds {
+            from_per_second: self.from,
+            to_per_second: self.to,
+            precision: f64::from(self.precision) / 100.0,
+            confirmations: self.confirm,
+        };
+        Ok((bounds, self.run.into_plan()?))
+    }
+}
+
 impl RunArgs {
     pub(super) fn into_plan(self) -> Result<Plan, Error> {
         if self.timeout.is_zero() {
             return Err(Error::usage("--timeout 0 would fail every request"));
+        }
+        let open_only = self.connections_max.is_some()
+            || self.lag_max.is_some()
+            || self.arrivals != Process::default()
+            || self.pacing != Pacing::default();
+        if self.rate.is_none() && open_only {
+            return Err(Error::usage(
+                "--connections-max, --lag-max, --arrivals and --pacing are for an open loop: add --rate",
+            ));
         }
         let own_duration = self.rate.as_ref().and_then(RateSpec::duration);
         if own_duration.is_some() && self.duration.is_some() {
@@ -179,7 +242,7 @@ impl RunArgs {
             },
             pacing: self.pacing,
             driver: self.driver.into(),
-            lag_max: self.lag_max,
+            lag_max: self.lag_max.unwrap_or(LAG_MAX),
             slo: self.slo,
             seed: self.seed,
         })
@@ -194,7 +257,9 @@ impl RunArgs {
         };
         let connections = self.connections.unwrap_or(by_default);
         let connections_max = if open {
-            self.connections_max.max(connections)
+            self.connections_max
+                .unwrap_or(CONNECTIONS_MAX)
+                .max(connections)
         } else {
             connections
         };

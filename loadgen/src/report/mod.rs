@@ -11,14 +11,14 @@ use serde::Serialize;
 use crate::plan::{Mode, Plan};
 use crate::run::Outcome;
 use crate::schedule::Process;
-use crate::slo::Measure;
+use crate::slo::{Measure, Slo};
 use crate::stats::Times;
 
 pub use crate::accuracy::{Accuracy, KeyAccount, SecondAccount};
 pub use crate::series::Interval;
 pub use crate::slo::Judgement;
 pub use crate::stats::Failure;
-pub use text::text;
+pub use text::{step, text};
 
 /// The result of a run. Field names are part of the interface: they are added to, never renamed.
 #[derive(Clone, Debug, Serialize)]
@@ -159,6 +159,8 @@ pub struct Cpu {
 pub struct Verdict {
     /// No errors.
     pub clean: bool,
+    /// A goal is about errors, so that they are judged by it alone.
+    pub errors_allowed: bool,
     /// The generator could not keep the schedule: the latencies are partly its own.
     pub generator_bound: bool,
     /// The run was ended by the user.
@@ -296,6 +298,14 @@ fn measured(measure: Measure, open: bool, outcome: &Outcome) -> f64 {
 }
 
 impl Verdict {
+    /// The run is as good as it should be, and can be relied on.
+    pub(crate) fn holds(&self) -> bool {
+        (self.clean || self.errors_allowed)
+            && self.slo_held != Some(false)
+            && !self.generator_bound
+            && !self.interrupted
+    }
+
     fn new(plan: &Plan, outcome: &Outcome) -> Self {
         let stats = &outcome.stats;
         let open = matches!(plan.mode, Mode::Open { .. });
@@ -337,6 +347,7 @@ impl Verdict {
         });
         Self {
             clean: stats.failed() == 0,
+            errors_allowed: plan.slo.as_ref().is_some_and(Slo::allows_errors),
             generator_bound,
             interrupted: outcome.interrupted,
             slo_held: plan

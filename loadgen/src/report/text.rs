@@ -13,6 +13,27 @@ pub fn text(report: &Report) -> String {
     page
 }
 
+/// One line on one run of a search.
+#[must_use]
+pub fn step(rate_per_second: f64, report: &Report, held: bool) -> String {
+    let latency = report
+        .latency_from_intended
+        .as_ref()
+        .unwrap_or(&report.latency_from_send);
+    let verdict = match (held, report.verdict.generator_bound) {
+        (true, _) => "held",
+        (false, true) => "missed: generator-bound",
+        (false, false) => "missed",
+    };
+    format!(
+        "{rate_per_second:>10.0}/s  p50 {:>8}  p99 {:>8}  max {:>8}  {} failed  {verdict}",
+        time(latency.p50_us),
+        time(latency.p99_us),
+        time(latency.max_us),
+        report.requests.failed
+    )
+}
+
 fn write_page(page: &mut String, report: &Report) -> fmt::Result {
     writeln!(
         page,

@@ -234,7 +234,7 @@ fn the_json_has_the_documented_fields() {
     );
     assert_eq!(
         keys(&report["verdict"]).join(" "),
-        "clean generator_bound interrupted notes slo slo_held"
+        "clean errors_allowed generator_bound interrupted notes slo slo_held"
     );
 }
 

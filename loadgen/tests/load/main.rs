@@ -10,5 +10,6 @@ mod errors;
 mod exit_codes;
 mod keys;
 mod modes;
+mod search;
 mod stall;
 mod support;
