@@ -12,6 +12,7 @@ mod clock;
 mod compare;
 mod connection;
 pub mod keys;
+mod live;
 pub mod plan;
 pub mod rate;
 pub mod report;

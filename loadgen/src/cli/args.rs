@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue, Method};
 use super::Error;
 use crate::accuracy::Limit;
 use crate::keys::{self, KeyAs, Keys};
+use crate::live::Show;
 use crate::plan::{Expected, Mode, Pacing, Plan};
 use crate::rate::{self, RateSpec};
 use crate::request::{self, RequestSpec};
@@ -102,6 +103,15 @@ pub(super) struct RunArgs {
     /// Write everything as JSON; `-` is standard output, instead of the summary.
     #[arg(long, value_name = "FILE")]
     pub(super) json: Option<PathBuf>,
+    /// Write a report with charts as one HTML file.
+    #[arg(long, value_name = "FILE")]
+    pub(super) html: Option<PathBuf>,
+    /// Write the seconds of the run as CSV.
+    #[arg(long, value_name = "FILE")]
+    pub(super) csv: Option<PathBuf>,
+    /// Show what happens while it runs.
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) live: Show,
     /// No summary.
     #[arg(short, long)]
     pub(super) quiet: bool,

@@ -13,6 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
 use crate::compare::Finding as Difference;
+use crate::live::Live;
 use crate::report::{self, Report};
 use crate::search::{Search, Step};
 use crate::{compare, run, upstream};
@@ -265,11 +266,19 @@ fn find(args: SearchArgs) -> Result<Exit, Error> {
 }
 
 fn load(args: RunArgs) -> Result<Exit, Error> {
-    let (json, quiet) = (args.json.clone(), args.quiet);
+    let (json, html, csv) = (args.json.clone(), args.html.clone(), args.csv.clone());
+    let (quiet, mut live) = (args.quiet, Live::new(args.live));
     let plan = args.into_plan()?;
     let stop = stop_on_signal()?;
-    let outcome = run::run(plan.clone(), &stop, |_| {})?;
+    let outcome = run::run(plan.clone(), &stop, |interval| live.show(interval))?;
+    live.end();
     let report = Report::new(&plan, &outcome);
+    if let Some(path) = html {
+        write_file(&path, report::html(&report).as_bytes())?;
+    }
+    if let Some(path) = csv {
+        write_file(&path, report::csv(&report).as_bytes())?;
+    }
     let to_stdout = json.as_deref() == Some(Path::new("-"));
     if let Some(path) = json {
         write_json(&report, &path)?;
@@ -295,7 +304,11 @@ fn write_json(document: &impl Serialize, path: &Path) -> Result<(), Error> {
         io::stdout().write_all(json.as_bytes())?;
         return Ok(());
     }
-    std::fs::write(path, json).map_err(|error| Error {
+    write_file(path, json.as_bytes())
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    std::fs::write(path, bytes).map_err(|error| Error {
         exit: Exit::Failed,
         message: format!("cannot write {}: {error}", path.display()),
     })

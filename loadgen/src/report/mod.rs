@@ -1,6 +1,9 @@
 //! What a run says at its end: one value, written as JSON or as a page of text.
 
+mod chart;
+mod csv;
 mod histogram;
+mod html;
 mod text;
 
 use std::collections::BTreeMap;
@@ -18,6 +21,9 @@ pub use crate::accuracy::{Accuracy, KeyAccount, SecondAccount};
 pub use crate::series::Interval;
 pub use crate::slo::Judgement;
 pub use crate::stats::Failure;
+pub use csv::csv;
+pub use html::html;
+pub(crate) use text::time;
 pub use text::{step, text};
 
 /// The result of a run. Field names are part of the interface: they are added to, never renamed.
@@ -139,6 +145,8 @@ pub struct Latency {
     pub p99_99_us: f64,
     /// The largest.
     pub max_us: f64,
+    /// Quantiles with the times that they are, in microseconds: 10 for each nine, up to the largest sample.
+    pub curve: Vec<(f64, f64)>,
     /// All of it, in nanoseconds: HdrHistogram V2, deflated, in base64, as other tools for these histograms read it.
     pub histogram: String,
 }
@@ -266,9 +274,21 @@ impl Latency {
             p99_9_us: at(0.999),
             p99_99_us: at(0.9999),
             max_us: microseconds(times.max()),
+            curve: curve(times),
             histogram: histogram::encode(times),
         }
     }
+}
+
+fn curve(times: &Times) -> Vec<(f64, f64)> {
+    (0..)
+        .map(|step: i32| 10_f64.powf(-f64::from(step) / 10.0))
+        .take_while(|rest| rest * times.len() as f64 >= 1.0)
+        .map(|rest| {
+            let quantile = 1.0 - rest;
+            (quantile, microseconds(times.value_at_quantile(quantile)))
+        })
+        .collect()
 }
 
 fn microseconds(nanoseconds: u64) -> f64 {

@@ -123,23 +123,25 @@ fn write_accuracy(page: &mut String, report: &Report) -> fmt::Result {
 }
 
 fn write_mode(page: &mut String, report: &Report) -> fmt::Result {
-    let threads = count(report.threads, "thread");
     match (&report.rate, report.arrivals) {
-        (Some(rate), Some(arrivals)) => write!(
-            page,
-            "open loop, {arrivals} {rate}/s, {threads}, {} to {} connections",
-            report.connections, report.connections_max
-        )?,
-        _ => write!(
-            page,
-            "closed loop, {}, {threads}",
-            count(report.connections, "connection")
-        )?,
+        (Some(rate), Some(arrivals)) => {
+            write!(page, "open loop, {rate} requests/s ({arrivals})")?;
+        }
+        _ => write!(page, "closed loop")?,
     }
     writeln!(
         page,
-        ", {:.1} s after {:.1} s of warm-up",
+        " for {:.1} s after {:.1} s of warm-up",
         report.measured_s, report.warmup_s
+    )?;
+    if report.connections_max > report.connections {
+        write!(page, "{} to ", report.connections)?;
+    }
+    writeln!(
+        page,
+        "{}, {}",
+        count(report.connections_max, "connection"),
+        count(report.threads, "thread")
     )
 }
 
@@ -189,13 +191,14 @@ fn write_latencies(page: &mut String, report: &Report) -> fmt::Result {
 }
 
 /// A time in the unit that gives three or four digits.
-fn time(microseconds: f64) -> String {
+pub(crate) fn time(microseconds: f64) -> String {
     match microseconds {
         us if us < 10.0 => format!("{us:.2} us"),
         us if us < 1_000.0 => format!("{us:.0} us"),
         us if us < 10_000.0 => format!("{:.2} ms", us / 1e3),
         us if us < 1_000_000.0 => format!("{:.0} ms", us / 1e3),
-        us => format!("{:.2} s", us / 1e6),
+        us if us < 10_000_000.0 => format!("{:.2} s", us / 1e6),
+        us => format!("{:.0} s", us / 1e6),
     }
 }
 

@@ -39,7 +39,7 @@ fn no_errors_is_0_with_a_summary_that_fits_a_screen() {
         .filter(|line| !line.starts_with("note"))
         .map(str::len)
         .max();
-    assert!(longest <= Some(100), "{text}");
+    assert!(longest <= Some(80), "{text}");
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn the_json_has_the_documented_fields() {
         limiter_accuracy measured_s method mode pipeline rate rate_per_second_intended received_bytes requests responses_per_second schema \
         statuses target threads verdict version warmup_s";
     assert_eq!(keys(&report).join(" "), expected);
-    let latency = "count deviation_us histogram max_us mean_us min_us p50_us p75_us p90_us p99_99_us p99_9_us p99_us";
+    let latency = "count curve deviation_us histogram max_us mean_us min_us p50_us p75_us p90_us p99_99_us p99_9_us p99_us";
     assert_eq!(keys(&report["latency_from_send"]).join(" "), latency);
     let requests = "failed sent succeeded waited warmup warmup_failed";
     assert_eq!(keys(&report["requests"]).join(" "), requests);

@@ -10,6 +10,7 @@ mod errors;
 mod exit_codes;
 mod keys;
 mod modes;
+mod outputs;
 mod search;
 mod stall;
 mod support;
