@@ -19,6 +19,7 @@ pub mod report;
 pub mod request;
 mod response;
 mod run;
+mod scenario;
 pub mod schedule;
 pub mod search;
 pub mod series;

@@ -1,7 +1,7 @@
 //! The arguments of a run, and the plan that they make.
 
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -11,14 +11,14 @@ use super::Error;
 use crate::accuracy::Limit;
 use crate::keys::{self, KeyAs, Keys};
 use crate::live::Show;
-use crate::plan::{Expected, Mode, Pacing, Plan};
+use crate::plan::{Expected, Kind, Mode, Pacing, Plan};
 use crate::rate::{self, RateSpec};
 use crate::request::{self, RequestSpec};
+use crate::scenario::{self, Entry};
 use crate::schedule::Process;
 use crate::search::Bounds;
 use crate::slo::Slo;
 use crate::target::Target;
-use crate::template::Template;
 use crate::units;
 
 #[derive(Debug, Args)]
@@ -56,6 +56,9 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "N", default_value = "1", conflicts_with = "rate",
         value_parser = clap::value_parser!(u32).range(1..=1024))]
     pipeline: u32,
+    /// A mix of requests with weights, from a TOML file ([[requests]] with path, weight, method, headers, body, expect).
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["method", "body"])]
+    scenario: Option<PathBuf>,
     /// The method [default: GET, or POST with a body].
     #[arg(short = 'X', long, value_name = "METHOD")]
     method: Option<Method>,
@@ -230,9 +233,8 @@ impl RunArgs {
         };
         Ok(Plan {
             target: work.target,
-            method: work.method,
             keep_alive: !self.no_keepalive,
-            template: work.template,
+            kinds: work.kinds,
             keys: self.keys,
             key_as: work.key_as,
             limit: self.limit,
@@ -245,11 +247,6 @@ impl RunArgs {
             duration: self.duration.or(own_duration).or(by_default),
             requests: self.requests,
             timeout: self.timeout,
-            expected: match self.limit {
-                _ if !self.expect.is_empty() => Expected::These(self.expect),
-                Some(_) => Expected::SuccessOrLimited,
-                None => Expected::Success,
-            },
             pacing: self.pacing,
             driver: self.driver.into(),
             lag_max: self.lag_max.unwrap_or(LAG_MAX),
@@ -296,6 +293,41 @@ impl RunArgs {
             .url
             .clone()
             .ok_or_else(|| Error::usage("a URL is missing"))?;
+        let key_as = self.key_as.clone().unwrap_or(KeyAs::Template);
+        let entries = match &self.scenario {
+            Some(file) => self.scenario(file, &target)?,
+            None => vec![self.only_request(&target)?],
+        };
+        let kinds = entries
+            .into_iter()
+            .map(|entry| self.kind(entry, &target, &key_as))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(Error::usage)?;
+        let in_request = kinds.iter().any(|kind| kind.template.has_key());
+        check_keys(self.keys.as_ref(), &key_as, in_request, threads).map_err(Error::usage)?;
+        Ok(Work {
+            target,
+            key_as,
+            kinds,
+        })
+    }
+
+    fn scenario(&self, file: &Path, target: &Target) -> Result<Vec<Entry>, Error> {
+        if target.path != "/" {
+            return Err(Error::usage(
+                "with --scenario the paths come from the file; leave it out of the URL",
+            ));
+        }
+        let in_file = |why: String| Error::usage(format!("{}: {why}", file.display()));
+        let text = std::fs::read_to_string(file).map_err(|error| in_file(error.to_string()))?;
+        let mut entries = scenario::parse(&text, !self.no_keepalive).map_err(in_file)?;
+        for entry in &mut entries {
+            entry.request.headers.extend(self.headers.iter().cloned());
+        }
+        Ok(entries)
+    }
+
+    fn only_request(&self, target: &Target) -> Result<Entry, Error> {
         let body = self.body.as_deref().map_or(Ok(Vec::new()), read_body)?;
         let by_default = if body.is_empty() {
             Method::GET
@@ -303,26 +335,37 @@ impl RunArgs {
             Method::POST
         };
         let method = self.method.clone().unwrap_or(by_default);
-        if method == Method::CONNECT {
-            return Err(Error::usage(
-                "CONNECT is not supported: what follows it is not HTTP",
-            ));
+        Ok(Entry {
+            name: format!("{method} {}", target.path),
+            weight: 1,
+            path: target.path.clone(),
+            request: RequestSpec {
+                method,
+                headers: self.headers.clone(),
+                body,
+                keep_alive: !self.no_keepalive,
+            },
+            expected: None,
+        })
+    }
+
+    fn kind(&self, entry: Entry, target: &Target, key_as: &KeyAs) -> Result<Kind, String> {
+        if entry.request.method == Method::CONNECT {
+            return Err("CONNECT is not supported: what follows it is not HTTP".into());
         }
-        let request = RequestSpec {
-            method: method.clone(),
-            headers: self.headers.clone(),
-            body,
-            keep_alive: !self.no_keepalive,
+        let by_default = || match self.limit {
+            _ if !self.expect.is_empty() => Expected::These(self.expect.clone()),
+            Some(_) => Expected::SuccessOrLimited,
+            None => Expected::Success,
         };
-        let key_as = self.key_as.clone().unwrap_or(KeyAs::Template);
-        let template = request.template(&target, &key_as).map_err(Error::usage)?;
-        check_keys(self.keys.as_ref(), &key_as, template.has_key(), threads)
-            .map_err(Error::usage)?;
-        Ok(Work {
-            target,
-            method,
-            key_as,
-            template,
+        Ok(Kind {
+            template: entry
+                .request
+                .template(&target.with_path(&entry.path)?, key_as)?,
+            head: entry.request.method == Method::HEAD,
+            expected: entry.expected.unwrap_or_else(by_default),
+            name: entry.name,
+            weight: entry.weight,
         })
     }
 }
@@ -335,9 +378,8 @@ struct Size {
 
 struct Work {
     target: Target,
-    method: Method,
     key_as: KeyAs,
-    template: Template,
+    kinds: Vec<Kind>,
 }
 
 /// Cores that the process may use.

@@ -28,7 +28,7 @@ pub fn html(report: &Report) -> String {
 }
 
 fn write_page(page: &mut String, report: &Report) -> fmt::Result {
-    let title = escape(&format!("{} {}", report.method, report.target));
+    let title = escape(&format!("{} - {}", report.target, report.request));
     write!(
         page,
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title} - ringgate-load</title>\

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::plan::{Mode, Plan};
+use crate::plan::{Kind, Mode, Plan};
 use crate::run::Outcome;
 use crate::schedule::Process;
 use crate::slo::{Measure, Slo};
-use crate::stats::Times;
+use crate::stats::{KindStats, Times};
 
 pub use crate::accuracy::{Accuracy, KeyAccount, SecondAccount};
 pub use crate::series::Interval;
@@ -37,8 +37,8 @@ pub struct Report {
     pub target: String,
     /// The address it stood for.
     pub address: String,
-    /// The method.
-    pub method: String,
+    /// Method and path, or the size of the mix.
+    pub request: String,
     /// `open` or `closed`.
     pub mode: &'static str,
     /// The rate as it was asked for; open loop only.
@@ -81,6 +81,8 @@ pub struct Report {
     pub received_bytes: u64,
     /// Complete responses by status.
     pub statuses: BTreeMap<u16, u64>,
+    /// Each kind of request of a mix; empty where there is no mix.
+    pub kinds: Vec<KindReport>,
     /// Errors by kind; a kind that did not happen is absent.
     pub errors: BTreeMap<Failure, u64>,
     /// One message for each kind of error.
@@ -118,6 +120,33 @@ pub struct Requests {
     pub warmup: u64,
     /// Of those, failed.
     pub warmup_failed: u64,
+}
+
+/// One kind of request of a mix.
+#[derive(Clone, Debug, Serialize)]
+pub struct KindReport {
+    /// Its name.
+    pub name: String,
+    /// Its weight among those of all kinds.
+    pub weight: u32,
+    /// Complete responses, whatever their status.
+    pub responses: u64,
+    /// Errors.
+    pub failed: u64,
+    /// From the intended start (the send in a closed loop) to the last byte of those responses.
+    pub latency: Latency,
+}
+
+impl KindReport {
+    fn new((kind, stats): (&Kind, &KindStats)) -> Self {
+        Self {
+            name: kind.name.clone(),
+            weight: kind.weight,
+            responses: stats.responses,
+            failed: stats.failed,
+            latency: Latency::of(&stats.times),
+        }
+    }
 }
 
 /// A distribution of times, in microseconds.
@@ -211,7 +240,16 @@ impl Report {
             version: env!("CARGO_PKG_VERSION"),
             target: plan.target.to_string(),
             address: outcome.endpoint.to_string(),
-            method: plan.method.to_string(),
+            request: match plan.kinds.as_slice() {
+                [only] => only.name.clone(),
+                kinds => format!("{} kinds of requests", kinds.len()),
+            },
+            kinds: plan
+                .kinds
+                .iter()
+                .zip(&stats.kinds)
+                .map(KindReport::new)
+                .collect(),
             mode: if rate.is_some() { "open" } else { "closed" },
             rate: rate.map(ToString::to_string),
             rate_per_second_intended: rate

@@ -35,11 +35,8 @@ pub fn step(rate_per_second: f64, report: &Report, held: bool) -> String {
 }
 
 fn write_page(page: &mut String, report: &Report) -> fmt::Result {
-    writeln!(
-        page,
-        "{} {}  ({})",
-        report.method, report.target, report.address
-    )?;
+    writeln!(page, "{}  ({})", report.target, report.address)?;
+    writeln!(page, "{}", report.request)?;
     write_mode(page, report)?;
     writeln!(page, "{} ({})\n", report.driver, report.driver_flags)?;
     if let Some(reason) = &report.driver_fallback {
@@ -180,6 +177,22 @@ fn write_latencies(page: &mut String, report: &Report) -> fmt::Result {
             write!(page, "{:>9}", time(*time_us))?;
         }
         writeln!(page)?;
+    }
+    for kind in &report.kinds {
+        let failed = if kind.failed > 0 {
+            format!("  {} failed", kind.failed)
+        } else {
+            String::new()
+        };
+        let latency = &kind.latency;
+        writeln!(
+            page,
+            " {:<28}{:>10} responses  p50 {:>7}  p99 {:>7}{failed}",
+            kind.name,
+            kind.responses,
+            time(latency.p50_us),
+            time(latency.p99_us)
+        )?;
     }
     if report.latency_from_intended.is_none() {
         writeln!(

@@ -220,8 +220,8 @@ fn the_json_has_the_documented_fields() {
         |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
     assert_eq!(report["schema"], "ringgate-load/1");
     let expected = "address arrivals body_bytes_per_second connect connections connections_max cpu driver \
-        driver_fallback driver_flags error_examples errors first_byte intervals keys lag latency_from_intended latency_from_send limit \
-        limiter_accuracy measured_s method mode pipeline rate rate_per_second_intended received_bytes requests responses_per_second schema \
+        driver_fallback driver_flags error_examples errors first_byte intervals keys kinds lag latency_from_intended latency_from_send limit \
+        limiter_accuracy measured_s mode pipeline rate rate_per_second_intended received_bytes request requests responses_per_second schema \
         statuses target threads verdict version warmup_s";
     assert_eq!(keys(&report).join(" "), expected);
     let latency = "count curve deviation_us histogram max_us mean_us min_us p50_us p75_us p90_us p99_99_us p99_9_us p99_us";
