@@ -208,6 +208,30 @@ const AFTER_EACH_CALL: &[(&str, f64)] = &[
 ];
 
 #[test]
+fn imbalance_is_the_busiest_workers_share_of_what_was_accepted() {
+    let workers = workers(4);
+    let ratio = |listener| {
+        let sample = format!("ringgate_worker_imbalance_ratio{{listener=\"{listener}\"}}");
+        page(&workers).value(&sample)
+    };
+    assert_eq!(ratio("web"), 1.0, "nothing is even");
+    for (worker, accepted, expected) in [
+        (0, 3, 4.0),
+        (1, 1, 3.0),
+        (2, 3, 12.0 / 7.0),
+        (3, 5, 20.0 / 12.0),
+    ] {
+        let metrics = workers[worker].writer();
+        for _ in 0..accepted {
+            metrics.connection_opened(0);
+            metrics.connection_closed(0);
+        }
+        assert_eq!(ratio("web"), expected);
+    }
+    assert_eq!(ratio("internal"), 1.0, "listeners are apart");
+}
+
+#[test]
 fn labels_are_escaped_and_absent_ones_empty() {
     let workers = workers(1);
     let metrics = workers[0].writer();

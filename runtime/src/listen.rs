@@ -11,6 +11,7 @@ use monoio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket as SystemSocket, TcpKeepalive, Type};
 
 use crate::Socket;
+pub use crate::steer::{steer_by_core, steer_by_source};
 
 /// Connections that wait to be accepted, per socket; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -23,9 +24,9 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 
 /// Binds and listens on `address`, together with the other sockets that share it (`SO_REUSEPORT`).
 ///
-/// The sockets of one address form a group whose order is the order of these calls, which a steering program
-/// relies on: make them in one thread, one after the other. `TCP_NODELAY`, keep-alive and the bound on unsent bytes are set here because
-/// accepted connections inherit them, which saves system calls per connection.
+/// The sockets of one address form a group whose order is the order of these calls, which [`steer_by_source`] relies
+/// on: make them in one thread, one after the other. `TCP_NODELAY`, keep-alive and the bound on unsent bytes are set
+/// here because accepted connections inherit them, which saves system calls per connection.
 ///
 /// # Errors
 ///

@@ -66,7 +66,7 @@ pub trait Addresses {
 }
 
 impl Plan {
-    /// Compiles `config` for `workers` workers. `origin`: when the limits' time began.
+    /// Compiles `config` for `workers` workers. `hasher`: the process's; `origin`: when the limits' time began.
     ///
     /// # Errors
     ///
@@ -74,6 +74,7 @@ impl Plan {
     pub fn new(
         config: &Config,
         workers: usize,
+        hasher: KeyHasher,
         origin: Instant,
         addresses: &mut dyn Addresses,
     ) -> Result<Self, String> {
@@ -114,7 +115,7 @@ impl Plan {
             upstreams,
             limits,
             client_ip: config.client_ip.clone(),
-            hasher: KeyHasher::random(),
+            hasher,
             origin,
             faults: false,
         })

@@ -65,6 +65,8 @@ metrics! {
         "Open downstream connections.";
     CONNECTIONS_ACCEPTED = Counter "ringgate_connections_accepted_total" ["listener"]
         "Downstream connections accepted.";
+    WORKER_IMBALANCE = Gauge "ringgate_worker_imbalance_ratio" ["listener"]
+        "Connections accepted since the start by the worker with most, over the mean of all: 1 is even, the number of workers is all on one.";
     ACCEPT_ERRORS = Counter "ringgate_accept_errors_total" ["listener"]
         "Accepts that failed for want of something of the host's, such as descriptors.";
     CONNECTION_PANICS = Counter "ringgate_connection_panics_total" []

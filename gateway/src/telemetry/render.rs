@@ -94,6 +94,12 @@ fn connections(page: &mut Page, workers: &[Arc<WorkerMetrics>], labels: &Labels)
             }
         }
     }
+    page.family(&names::WORKER_IMBALANCE);
+    for (listener, label) in labels.listeners.iter().enumerate() {
+        let counters = workers.iter().filter_map(|w| w.listeners.get(listener));
+        let accepted: Vec<u64> = counters.map(|c| c.accepted.get()).collect();
+        page.sample(&names::WORKER_IMBALANCE, &[label], imbalance(&accepted));
+    }
     type Pick = fn(&ListenerCounters) -> &Counter;
     let mut by_listener = |metric: &Metric, pick: Pick| {
         page.family(metric);
@@ -108,6 +114,19 @@ fn connections(page: &mut Page, workers: &[Arc<WorkerMetrics>], labels: &Labels)
         &names::CONNECTION_PANICS,
         sum(workers, |worker| &worker.panics),
     );
+}
+
+/// The largest over the mean; 1 where all are equal, zero too.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a ratio; 2^53 connections have not been seen"
+)]
+fn imbalance(counts: &[u64]) -> f64 {
+    let most = counts.iter().max().map_or(0, |most| *most);
+    match counts.iter().sum::<u64>() {
+        0 => 1.0,
+        sum => most as f64 * counts.len() as f64 / sum as f64,
+    }
 }
 
 fn refusals(page: &mut Page, workers: &[Arc<WorkerMetrics>], labels: &Labels) {
