@@ -17,7 +17,11 @@
 #[macro_use]
 mod support;
 
+mod access_log;
+mod admin;
+mod drain;
 mod limits;
 mod request_path;
+mod startup;
 mod streaming;
 mod workers;
