@@ -15,14 +15,18 @@ pub use crate::steer::{steer_by_core, steer_by_source};
 
 /// Connections that wait to be accepted, per socket; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+/// Bytes that the kernel takes of a connection before they can be sent (`TCP_NOTSENT_LOWAT`): what is in flight is not
+/// counted, so throughput is not bounded by it, but a client that reads slowly is seen, and cannot make the kernel
+/// hold megabytes for it. Writes go on when half of it is sent, so this is also how finely a slow reader is measured.
+const UNSENT_BYTES: u32 = 16 * 1024;
 /// A peer that vanished without a word is noticed after this much silence.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 
 /// Binds and listens on `address`, together with the other sockets that share it (`SO_REUSEPORT`).
 ///
 /// The sockets of one address form a group whose order is the order of these calls, which [`steer_by_source`] relies
-/// on: make them in one thread, one after the other. `TCP_NODELAY` and keep-alive are set here because accepted
-/// connections inherit them, which saves system calls per connection.
+/// on: make them in one thread, one after the other. `TCP_NODELAY`, keep-alive and the bound on unsent bytes are set
+/// here because accepted connections inherit them, which saves system calls per connection.
 ///
 /// # Errors
 ///
@@ -37,6 +41,7 @@ pub fn bind(address: SocketAddr) -> io::Result<OwnedFd> {
     socket.set_reuse_port(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

@@ -72,18 +72,14 @@ impl ClientWriter {
     pub(super) async fn send(&self, buf: Buf) -> Result<(), Error> {
         let config = &self.listener.config;
         let (began, total) = (self.deadline.now(), buf.len());
-        let mut sent = 0_usize;
-        self.deadline
-            .set(config.write_timeout, Expiry::Reset, Why::Write);
-        let progress = |count| {
-            sent += count;
-            if sent < total && is_slower(sent, self.deadline.now() - began, config.min_write_rate) {
-                self.deadline.set(Duration::ZERO, Expiry::Reset, Why::Write);
-            } else {
-                self.deadline
-                    .set(config.write_timeout, Expiry::Reset, Why::Write);
-            }
+        let mut sent = 0_u64;
+        let mut progress = |count: usize| {
+            sent += count as u64;
+            let elapsed = self.deadline.now() - began;
+            let patience = patience(sent, elapsed, config.min_write_rate, config.write_timeout);
+            self.deadline.set(patience, Expiry::Reset, Why::Write);
         };
+        progress(0);
         let (result, _buf) = self.socket.send_all(buf, progress).await;
         match result {
             Ok(()) => {
@@ -96,10 +92,15 @@ impl ClientWriter {
     }
 }
 
-/// `bytes` in `ticks` is slower than `rate` bytes per second, after the grace.
-pub(super) fn is_slower(bytes: usize, ticks: u64, rate: u64) -> bool {
-    let time = TICK.saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX));
-    time >= RATE_GRACE && (bytes as u128) * 1000 < u128::from(rate) * time.as_millis()
+/// How long the next bytes may take: at most `timeout`, and no longer than until `bytes` in all this time, `elapsed`
+/// ticks and more, would be slower than `rate` bytes per second, which counts after a grace. Rate 0: any will do.
+pub(super) fn patience(bytes: u64, elapsed: u64, rate: u64, timeout: Duration) -> Duration {
+    let Some(earned_ms) = bytes.saturating_mul(1000).checked_div(rate) else {
+        return timeout;
+    };
+    let earned = Duration::from_millis(earned_ms).max(RATE_GRACE);
+    let elapsed = TICK.saturating_mul(u32::try_from(elapsed).unwrap_or(u32::MAX));
+    timeout.min(earned.saturating_sub(elapsed))
 }
 
 /// What to do with the connection after a request.
@@ -338,10 +339,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_is_judged_after_the_grace_only() {
-        assert!(!is_slower(0, 99, 256));
-        assert!(is_slower(2559, 100, 256));
-        assert!(!is_slower(2560, 100, 256));
-        assert!(!is_slower(0, u64::MAX, 0));
+    fn patience_ends_when_the_rate_is_missed() {
+        let (second, timeout) = (Duration::from_secs(1), Duration::from_secs(30));
+        assert_eq!(patience(0, 0, 256, timeout), 10 * second, "the grace");
+        assert_eq!(patience(0, 99, 256, timeout), TICK);
+        assert_eq!(patience(0, 200, 256, timeout), Duration::ZERO);
+        assert_eq!(
+            patience(256 * 20, 100, 256, timeout),
+            10 * second,
+            "20 s earned"
+        );
+        assert_eq!(patience(u64::MAX, 100, 256, timeout), timeout);
+        assert_eq!(patience(0, u64::MAX, 0, timeout), timeout, "no rate");
     }
 }

@@ -18,7 +18,7 @@ use super::codec::{
     INTERIMS_MAX, RequestContext, RequestHead, ResponseHead, Scheme, Version, is_idempotent,
     parse_response, token_in_list, write_request_head, write_response_head,
 };
-use super::connection::{ClientWriter, Connection, Next, is_slower};
+use super::connection::{ClientWriter, Connection, Next, patience};
 use super::error::{Error, Fault, client_end, upstream_end};
 use super::log::Record;
 use super::request::{DISCARD_BYTES_MAX, Scratch, discard};
@@ -181,6 +181,14 @@ impl Timers<'_> {
             deadline.set(left, Expiry::EndBoth, Why::Route);
         } else {
             deadline.set(phase, Expiry::EndBoth, why);
+        }
+    }
+
+    /// Only the route's time runs.
+    fn nobody(&self, deadline: &Deadline<Why>) {
+        match self.route_until {
+            Some(_) => self.set(deadline, Duration::MAX, Why::Route),
+            None => deadline.clear(Why::Busy),
         }
     }
 
@@ -399,14 +407,15 @@ impl Upload<'_> {
 
     async fn fill(&mut self, began: u64) -> Result<(), Stopped> {
         let config = &self.listener.config;
-        let received = usize::try_from(self.body.payload_bytes()).unwrap_or(usize::MAX);
-        let slow = is_slower(received, self.deadline.now() - began, config.min_body_rate);
-        let timeout = if slow {
-            Duration::ZERO
-        } else {
-            config.body_timeout
-        };
-        self.body_deadline.set(timeout, Expiry::EndReads, Why::Body);
+        let elapsed = self.deadline.now() - began;
+        let received = self.body.payload_bytes();
+        let patience = patience(received, elapsed, config.min_body_rate, config.body_timeout);
+        self.body_deadline
+            .set(patience, Expiry::EndReads, Why::Body);
+        if !self.head_seen.get() {
+            // While the client is waited for, the upstream owes nothing.
+            self.timers.nobody(self.deadline);
+        }
         self.read_ahead();
         match self.reader.fill().await {
             Ok(0) | Err(_) => Err(Stopped::ByClient(client_end(self.body_deadline.fired()))),

@@ -257,11 +257,7 @@ fn check_other_readings(
 }
 
 /// The answer to something that is no request head. The connection closes.
-pub(super) fn refuse_head(
-    connection: &mut Connection,
-    scratch: &Scratch,
-    error: &Error,
-) -> Next {
+pub(super) fn refuse_head(connection: &mut Connection, scratch: &Scratch, error: &Error) -> Next {
     let worker = Rc::clone(&connection.worker);
     let mut record = Record::new(worker.clock.now(), worker.next_request_id());
     let next = put_refusal(connection, &mut record, error, None, true);
