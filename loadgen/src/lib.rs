@@ -1,1 +1,30 @@
-//! Placeholder, replaced before the first release of this crate.
+//! `ringgate-load`: a load generator whose numbers can be trusted.
+//!
+//! Requests start on an absolute schedule (open loop) or when the last one was answered (closed loop); latency is
+//! counted from the intended start and, separately, from the actual send. The generator measures how late it was
+//! itself and says when it was the bottleneck.
+#![forbid(unsafe_code)]
+
+pub mod accuracy;
+mod chunked;
+pub mod cli;
+mod clock;
+mod compare;
+mod connection;
+pub mod keys;
+pub mod plan;
+pub mod rate;
+pub mod report;
+pub mod request;
+mod response;
+mod run;
+pub mod schedule;
+pub mod series;
+pub mod slo;
+mod stats;
+pub mod target;
+mod template;
+mod timer;
+pub mod units;
+pub mod upstream;
+mod worker;

@@ -1,2 +1,8 @@
-//! Placeholder.
-fn main() {}
+//! The `ringgate-load` binary; everything is in the library.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    loadgen::cli::main()
+}

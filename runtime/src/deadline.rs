@@ -276,6 +276,7 @@ impl<R: Copy> Deadline<R> {
         entry.at = at;
         entry.expiry = expiry;
         entry.reason = reason;
+        entry.woken = false;
         // Linked no later than it is due: when its bucket comes up it is linked further along. So a deadline that
         // only ever moves on is linked once per period and not once per request.
         if entry.linked_at.is_none_or(|tick| tick > at) {

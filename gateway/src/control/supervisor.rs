@@ -35,6 +35,9 @@ const LOG_FLUSH: Duration = Duration::from_secs(2);
 /// Descriptors that one worker needs besides its connections: ring, wake-up, listeners, a few to work with.
 const DESCRIPTORS_PER_WORKER: u64 = 16;
 const DESCRIPTORS_SHARED: u64 = 48;
+/// Set to 1, this variable lets requests ask for panics: for tests of what a panic costs. Not in the configuration,
+/// so that no file carries it into production.
+const FAULTS_VARIABLE: &str = "RINGGATE_FAULTS";
 
 /// Why the gateway did not start, or ended on its own: one line that says what to do.
 #[derive(Debug)]
@@ -83,7 +86,13 @@ pub fn run(config: &Config, started: impl FnOnce(&Started<'_>)) -> Result<(), Fa
     if !config.runtime.pin_cores && config.listeners.iter().any(|l| l.steer == Steer::Cpu) {
         warnings.push("steer = \"cpu\" does nothing while pin_cores is false".to_owned());
     }
-    let (mut supervisor, control, bound) = prepare(config, cores)?;
+    let faults = std::env::var_os(FAULTS_VARIABLE).is_some_and(|value| value == "1");
+    if faults {
+        warnings.push(format!(
+            "{FAULTS_VARIABLE}=1: ANY CLIENT CAN MAKE THIS GATEWAY PANIC; for tests only"
+        ));
+    }
+    let (mut supervisor, control, bound) = prepare(config, cores, faults)?;
     let result = supervisor.start().and_then(|report| {
         supervisor.lifecycle.advance(Phase::Ready);
         warnings.extend(report.fallback.clone());
@@ -115,6 +124,7 @@ struct Bound {
 fn prepare(
     config: &Config,
     cores: Vec<Option<CoreId>>,
+    faults: bool,
 ) -> Result<(Supervisor<'_>, ControlHandle, Bound), Failure> {
     let admin = match &config.admin {
         Some(AdminConfig { listen }) => {
@@ -137,7 +147,8 @@ fn prepare(
         demo: demo.as_ref().and_then(|demo| demo.local_addr().ok()),
     };
     let origin = origin_of_time();
-    let plan = Plan::new(config, cores.len(), hasher, origin, &mut names).map_err(Failure)?;
+    let mut plan = Plan::new(config, cores.len(), hasher, origin, &mut names).map_err(Failure)?;
+    plan.faults = faults;
     let metrics = metrics(config, cores.len());
     let labels = Arc::new(labels(config));
     let process = Arc::new(ProcessMetrics::default());

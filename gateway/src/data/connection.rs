@@ -201,11 +201,7 @@ impl Connection {
 
     /// Waits for a request without holding a buffer.
     async fn wait_idle(&self) {
-        let timeout = self
-            .listener
-            .config
-            .idle_timeout
-            .saturating_sub(BUFFER_TIME);
+        let timeout = self.wait.saturating_sub(BUFFER_TIME);
         self.writer
             .deadline
             .set(timeout, Expiry::EndReads, Why::Idle);
@@ -214,7 +210,10 @@ impl Connection {
     }
 
     /// Waits for bytes; [`HeadEnd::Idle`] if none come for [`BUFFER_TIME`] and the kernel has let go of the buffer.
-    async fn fill_or_idle(&mut self) -> Result<std::io::Result<usize>, HeadEnd> {
+    async fn fill_or_idle(&mut self, may_pause: bool) -> Result<std::io::Result<usize>, HeadEnd> {
+        if !may_pause {
+            return Ok(self.reader.fill().await);
+        }
         let (reader, deadline) = (&mut self.reader, &self.writer.deadline);
         let filled = poll_fn(|cx| match reader.poll_fill(cx) {
             Poll::Ready(filled) => Poll::Ready(Some(filled)),
@@ -248,15 +247,15 @@ impl Connection {
             let nothing_yet = self.reader.data().is_empty() || scanner.is_before_first_octet();
             self.reader.arm();
             self.writer.flush().await.map_err(|_gone| HeadEnd::Closed)?;
-            if nothing_yet {
-                let wait = self.wait;
-                let may_pause = self.reader.is_armed() && wait > BUFFER_TIME;
-                let (time, expiry) = if may_pause {
-                    (BUFFER_TIME, Expiry::Wake)
-                } else {
-                    (wait, Expiry::EndReads)
-                };
-                self.writer.deadline.set(time, expiry, Why::Idle);
+            let may_pause = nothing_yet && self.wait > BUFFER_TIME;
+            if may_pause {
+                self.writer
+                    .deadline
+                    .set(BUFFER_TIME, Expiry::Wake, Why::Idle);
+            } else if nothing_yet {
+                self.writer
+                    .deadline
+                    .set(self.wait, Expiry::EndReads, Why::Idle);
             } else if !began {
                 // From the first byte to the last, however it trickles.
                 began = true;
@@ -265,7 +264,7 @@ impl Connection {
                     .deadline
                     .set(timeout, Expiry::EndReads, Why::Head);
             }
-            match self.fill_or_idle().await? {
+            match self.fill_or_idle(may_pause).await? {
                 Ok(0) if nothing_yet => self.last_look().await?,
                 Ok(0) => return Err(self.cut_head()),
                 Ok(count) => self.worker.metrics.received(count as u64),

@@ -61,6 +61,8 @@ pub(super) async fn forward(
     let Some(request) = record.request else {
         return Err(Error::Stopped);
     };
+    // Answers to requests before this one must not wait for its body or its upstream.
+    connection.writer.flush().await?;
     let pool = &served.pools[upstream];
     let worker = std::rc::Rc::clone(&connection.worker);
     record.upstream = Some(upstream);

@@ -32,6 +32,8 @@ pub struct Plan {
     pub hasher: KeyHasher,
     /// Origin of the limits' time; one for the process.
     pub origin: Instant,
+    /// Requests may ask for faults. Only for tests; see docs/testing.md.
+    pub faults: bool,
 }
 
 /// A listener.
@@ -115,6 +117,7 @@ impl Plan {
             client_ip: config.client_ip.clone(),
             hasher,
             origin,
+            faults: false,
         })
     }
 }

@@ -26,7 +26,7 @@ use super::filter::limit;
 use super::log::Record;
 use super::plan::Plan;
 use super::respond::{Answer, Content};
-use super::{Why, forward};
+use super::{Why, fault, forward};
 use crate::config::{Action, PathPolicy};
 use crate::telemetry::{LimitOutcome, MetricsWriter};
 
@@ -102,6 +102,10 @@ pub(super) async fn handle(
             let Action::Respond(fixed) = &served.plan.routes[route].config.action else {
                 return Next::Close;
             };
+            if served.plan.faults {
+                let asked = scratch.fields.values(scratch.head.data(), fault::FIELD);
+                asked.for_each(fault::commit);
+            }
             Ok(answer(connection, &mut record, fixed.status, Content::Fixed(fixed)).await)
         }
         Ok(Decision::Options) => {
@@ -171,10 +175,12 @@ fn decide(
     let request = parse_request(head, &listener.rules, fields).map_err(Error::Request)?;
     record.request = Some(request);
 
+    if request.max_forwards == Some(0) {
+        return Ok(Decision::Options);
+    }
     normal.clear();
     let policy = listener.config.path_policy;
     let path: &[u8] = match request.form {
-        TargetForm::Asterisk if request.max_forwards == Some(0) => return Ok(Decision::Options),
         TargetForm::Asterisk => b"/",
         TargetForm::Origin | TargetForm::Absolute => {
             let sent = request.path.of(head);

@@ -61,8 +61,6 @@ pub struct Setup {
 pub enum Command {
     /// Stop accepting, finish what is under way, end after this time at the latest; `None`: whenever that is.
     Drain(Option<Duration>),
-    /// Panic, outside of any connection: for tests of what happens then.
-    Panic,
 }
 
 /// What a worker reports of itself.
@@ -348,7 +346,6 @@ async fn serve(worker: &Rc<Worker>, gates: &RefCell<Vec<Gate>>, inbox: &flume::R
     let timeout = loop {
         match inbox.recv_async().await {
             Ok(Command::Drain(timeout)) => break timeout,
-            Ok(Command::Panic) => panic_on_command(),
             // The supervisor is gone, and with it the process.
             Err(flume::RecvError::Disconnected) => break Some(Duration::ZERO),
         }
@@ -387,11 +384,6 @@ async fn serve(worker: &Rc<Worker>, gates: &RefCell<Vec<Gate>>, inbox: &flume::R
     }
     worker.served().pools.iter().for_each(Pool::clear);
     drop(sweeping);
-}
-
-#[expect(clippy::panic, reason = "that is what the command asks for")]
-fn panic_on_command() {
-    panic!("told to panic");
 }
 
 /// Stops accepting; who is connected and waits gets in first.

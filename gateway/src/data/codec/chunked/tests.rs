@@ -1,3 +1,5 @@
+//! What a chunked body may look like, and where it is cut on its way in.
+
 #![expect(
     clippy::arithmetic_side_effects,
     reason = "tests may overflow and fail"

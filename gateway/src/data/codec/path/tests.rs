@@ -1,3 +1,5 @@
+//! Which paths are one and the same, and which are refused.
+
 use super::*;
 
 fn normal(path: &str, policy: PathPolicy) -> Result<String, &'static str> {

@@ -1,0 +1,32 @@
+//! The page of `/metrics`, as numbers.
+
+/// One scrape.
+#[derive(Debug)]
+pub(crate) struct Metrics(String);
+
+impl Metrics {
+    pub(crate) fn new(page: &str) -> Self {
+        Self(page.to_owned())
+    }
+
+    /// The sum of the series of `name` that have all these labels.
+    pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let series = self.0.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let (its_labels, value) = match rest.strip_prefix('{') {
+                Some(rest) => rest.rsplit_once("} ")?,
+                None => ("", rest.strip_prefix(' ')?),
+            };
+            let has = |(key, value): &(&str, &str)| {
+                its_labels
+                    .split("\",")
+                    .any(|pair| pair.trim_end_matches('"') == format!("{key}=\"{value}"))
+            };
+            labels
+                .iter()
+                .all(has)
+                .then(|| value.parse::<f64>().unwrap())
+        });
+        series.sum()
+    }
+}

@@ -1,0 +1,314 @@
+//! The arguments of a run, and the plan that they make.
+
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use http::{HeaderName, HeaderValue, Method};
+
+use super::Error;
+use crate::accuracy::Limit;
+use crate::keys::{self, KeyAs, Keys};
+use crate::plan::{Expected, Mode, Pacing, Plan};
+use crate::rate::RateSpec;
+use crate::request::{self, RequestSpec};
+use crate::schedule::Process;
+use crate::slo::Slo;
+use crate::target::Target;
+use crate::template::Template;
+use crate::units;
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// http://host[:port][/path] or unix:/path/of.sock[:/path]; path, headers and body may have ${counter}, ${random},
+    /// ${key} and ${key_ip}.
+    #[arg(value_name = "URL", required = true)]
+    url: Option<Target>,
+    /// Closed loop: connections [default: 64]. Open loop: connections opened before the start [default: 16].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    connections: Option<u32>,
+    /// Open loop: connections at most; a request that finds none free waits for one, and the wait is counted.
+    #[arg(long, value_name = "N", default_value = "4096", requires = "rate")]
+    connections_max: u32,
+    /// Open loop, requests per second: 20k, 1k@10s,5k@10s (steps), 0..50k@60s (a ramp).
+    #[arg(short, long, value_name = "RATE")]
+    rate: Option<RateSpec>,
+    /// How arrivals are spaced.
+    #[arg(long, value_enum, default_value_t, requires = "rate")]
+    arrivals: Process,
+    /// How long to start requests for [default: 10s, unless --requests or the rate says how long].
+    #[arg(short, long, value_name = "TIME", value_parser = units::duration)]
+    duration: Option<Duration>,
+    /// How long to send before the measurement.
+    #[arg(short, long, value_name = "TIME", value_parser = units::duration, default_value = "0s")]
+    warmup: Duration,
+    /// How many requests to start, at most.
+    #[arg(short = 'n', long, value_name = "N", value_parser = units::count)]
+    requests: Option<u64>,
+    /// Threads, each on a core of its own [default: the cores allowed, or fewer connections].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: Option<u32>,
+    /// Requests under way at once on a connection; closed loop only.
+    #[arg(long, value_name = "N", default_value = "1", conflicts_with = "rate",
+        value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pipeline: u32,
+    /// The method [default: GET, or POST with a body].
+    #[arg(short = 'X', long, value_name = "METHOD")]
+    method: Option<Method>,
+    /// A header field; may be repeated. `Host` replaces the URL's.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = request::header)]
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// The body: text, @FILE, or @- for standard input.
+    #[arg(short, long, value_name = "BODY")]
+    body: Option<String>,
+    /// Who sends: uniform:N, zipf:N[:EXPONENT], hot:N:HOT:SHARE%[@TIME] (others are hot after each TIME) or once.
+    #[arg(long, value_name = "KEYS")]
+    keys: Option<Keys>,
+    /// Where the key shows: xff, header:NAME, or source (the address to connect from, 127.0.0.0/8) [default: where the
+    /// request says ${key} or ${key_ip}].
+    #[arg(long, value_name = "PLACE", requires = "keys")]
+    key_as: Option<KeyAs>,
+    /// The limit each key should get, such as 100/s or 100/s:200 (a burst of 200): compares with the ideal bucket.
+    #[arg(long, value_name = "LIMIT")]
+    limit: Option<Limit>,
+    /// A new connection for every request.
+    #[arg(long, conflicts_with = "pipeline")]
+    no_keepalive: bool,
+    /// Statuses that are results and not errors, with commas between [default: 200 to 399, and 429 with --limit].
+    #[arg(long, value_name = "STATUSES", value_delimiter = ',',
+        value_parser = clap::value_parser!(u16).range(200..=599))]
+    expect: Vec<u16>,
+    /// From the send to the end of the response; also to make a connection.
+    #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "10s")]
+    timeout: Duration,
+    /// How to wait for the next arrival.
+    #[arg(long, value_enum, default_value_t, requires = "rate")]
+    pacing: Pacing,
+    /// Generator-bound if 1 % of the requests were sent later than this.
+    #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "5ms",
+        requires = "rate")]
+    lag_max: Duration,
+    /// What to run on.
+    #[arg(long, value_enum, default_value_t)]
+    driver: Driver,
+    /// Goals, all of which must hold: p99<5ms,errors<0.1%,rate>19k; pN, mean, max, errors, rate.
+    #[arg(long, value_name = "GOALS")]
+    slo: Option<Slo>,
+    /// For what is random.
+    #[arg(long, value_name = "N", default_value = "1")]
+    seed: u64,
+    /// Write everything as JSON; `-` is standard output, instead of the summary.
+    #[arg(long, value_name = "FILE")]
+    pub(super) json: Option<PathBuf>,
+    /// No summary.
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(super) enum Driver {
+    /// io_uring, or epoll where it is refused.
+    #[default]
+    Auto,
+    /// io_uring or an error.
+    #[value(name = "io_uring")]
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+impl From<Driver> for runtime::Choice {
+    fn from(driver: Driver) -> Self {
+        match driver {
+            Driver::Auto => Self::Auto,
+            Driver::IoUring => Self::IoUring,
+            Driver::Epoll => Self::Epoll,
+        }
+    }
+}
+
+/// How long a run takes unless something says so.
+const DURATION: Duration = Duration::from_secs(10);
+/// Connections of a closed loop, and at the start of an open one.
+const CONNECTIONS_CLOSED: u32 = 64;
+const CONNECTIONS_OPEN: u32 = 16;
+
+impl RunArgs {
+    pub(super) fn into_plan(self) -> Result<Plan, Error> {
+        if self.timeout.is_zero() {
+            return Err(Error::usage("--timeout 0 would fail every request"));
+        }
+        let own_duration = self.rate.as_ref().and_then(RateSpec::duration);
+        if own_duration.is_some() && self.duration.is_some() {
+            return Err(Error::usage(
+                "the rate says how long it lasts; leave --duration out",
+            ));
+        }
+        let by_default = self.requests.is_none().then_some(DURATION);
+        let size = self.size()?;
+        let work = self.work(size.threads)?;
+        let mode = match self.rate {
+            None => Mode::Closed,
+            Some(rate) => Mode::Open {
+                rate,
+                process: self.arrivals,
+            },
+        };
+        Ok(Plan {
+            target: work.target,
+            method: work.method,
+            keep_alive: !self.no_keepalive,
+            template: work.template,
+            keys: self.keys,
+            key_as: work.key_as,
+            limit: self.limit,
+            mode,
+            connections: size.connections,
+            connections_max: size.connections_max,
+            pipeline: self.pipeline,
+            threads: size.threads,
+            warmup: self.warmup,
+            duration: self.duration.or(own_duration).or(by_default),
+            requests: self.requests,
+            timeout: self.timeout,
+            expected: match self.limit {
+                _ if !self.expect.is_empty() => Expected::These(self.expect),
+                Some(_) => Expected::SuccessOrLimited,
+                None => Expected::Success,
+            },
+            pacing: self.pacing,
+            driver: self.driver.into(),
+            lag_max: self.lag_max,
+            slo: self.slo,
+            seed: self.seed,
+        })
+    }
+
+    fn size(&self) -> Result<Size, Error> {
+        let open = self.rate.is_some();
+        let by_default = if open {
+            CONNECTIONS_OPEN
+        } else {
+            CONNECTIONS_CLOSED
+        };
+        let connections = self.connections.unwrap_or(by_default);
+        let connections_max = if open {
+            self.connections_max.max(connections)
+        } else {
+            connections
+        };
+        let threads = self.threads.unwrap_or_else(|| cores().min(connections));
+        if connections_max < threads {
+            return Err(Error::usage(
+                "each thread needs a connection: fewer threads, or more connections",
+            ));
+        }
+        if self.limit.is_some() && self.keys.is_none() && threads > 1 {
+            return Err(Error::usage(
+                "without --keys all requests are one client's; judge it with --threads 1",
+            ));
+        }
+        Ok(Size {
+            connections,
+            connections_max,
+            threads,
+        })
+    }
+
+    fn work(&self, threads: u32) -> Result<Work, Error> {
+        let target = self
+            .url
+            .clone()
+            .ok_or_else(|| Error::usage("a URL is missing"))?;
+        let body = self.body.as_deref().map_or(Ok(Vec::new()), read_body)?;
+        let by_default = if body.is_empty() {
+            Method::GET
+        } else {
+            Method::POST
+        };
+        let method = self.method.clone().unwrap_or(by_default);
+        if method == Method::CONNECT {
+            return Err(Error::usage(
+                "CONNECT is not supported: what follows it is not HTTP",
+            ));
+        }
+        let request = RequestSpec {
+            method: method.clone(),
+            headers: self.headers.clone(),
+            body,
+            keep_alive: !self.no_keepalive,
+        };
+        let key_as = self.key_as.clone().unwrap_or(KeyAs::Template);
+        let template = request.template(&target, &key_as).map_err(Error::usage)?;
+        check_keys(self.keys.as_ref(), &key_as, template.has_key(), threads)
+            .map_err(Error::usage)?;
+        Ok(Work {
+            target,
+            method,
+            key_as,
+            template,
+        })
+    }
+}
+
+struct Size {
+    connections: u32,
+    connections_max: u32,
+    threads: u32,
+}
+
+struct Work {
+    target: Target,
+    method: Method,
+    key_as: KeyAs,
+    template: Template,
+}
+
+/// Cores that the process may use.
+pub(super) fn cores() -> u32 {
+    u32::try_from(runtime::cores::for_workers().len()).unwrap_or(1)
+}
+
+fn check_keys(
+    keys: Option<&Keys>,
+    key_as: &KeyAs,
+    in_request: bool,
+    threads: u32,
+) -> Result<(), String> {
+    let Some(keys) = keys else {
+        let why = "the request has a ${key}, but there is no --keys to take it from";
+        return if in_request { Err(why.into()) } else { Ok(()) };
+    };
+    if *key_as == KeyAs::Template && !in_request {
+        return Err(
+            "the keys show nowhere: add --key-as, or ${key} in the path, a header or the body"
+                .into(),
+        );
+    }
+    let count = keys.count().unwrap_or(u64::MAX);
+    if count < u64::from(threads) {
+        return Err("each thread needs a key of its own: fewer threads, or more keys".into());
+    }
+    if matches!(key_as, KeyAs::ForwardedFor | KeyAs::Source) && keys.count() > Some(keys::ADDRESSES)
+    {
+        return Err(format!(
+            "there are addresses for {} keys only",
+            keys::ADDRESSES
+        ));
+    }
+    Ok(())
+}
+
+fn read_body(body: &str) -> Result<Vec<u8>, Error> {
+    let Some(name) = body.strip_prefix('@') else {
+        return Ok(body.as_bytes().to_vec());
+    };
+    let mut bytes = Vec::new();
+    let read = if name == "-" {
+        io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        std::fs::read(name)
+    };
+    read.map_err(|error| Error::usage(format!("cannot read the body from {name}: {error}")))
+}

@@ -1,0 +1,110 @@
+//! What a run does: resolved from the command line, checked, shared by all threads.
+
+use std::time::Duration;
+
+use crate::accuracy::Limit;
+use crate::keys::{KeyAs, Keys};
+use crate::rate::RateSpec;
+use crate::schedule::Process;
+use crate::slo::Slo;
+use crate::target::Target;
+use crate::template::Template;
+
+/// How requests are started.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Mode {
+    /// Each connection starts its next request when the last one was answered: measures throughput. A slow server
+    /// is asked less often, so latencies flatter it.
+    Closed,
+    /// Requests start at their times, whatever the server does: measures latency.
+    Open {
+        /// When they start.
+        rate: RateSpec,
+        /// How they are spaced.
+        process: Process,
+    },
+}
+
+/// What waits for the time of the next arrival.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Pacing {
+    /// A kernel timer per arrival: late by tens of microseconds; costs a system call and a wake-up each.
+    #[default]
+    Precise,
+    /// The runtime's wheel of 1 ms: late by up to about 1.5 ms; arrivals within a millisecond leave together.
+    Frugal,
+}
+
+/// The statuses that are results and not errors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// 2xx and 3xx.
+    Success,
+    /// Those and 429: a limiter is being watched.
+    SuccessOrLimited,
+    /// Exactly these.
+    These(Vec<u16>),
+}
+
+impl Expected {
+    /// Cost: a scan of the list, which is short.
+    pub(crate) fn contains(&self, status: u16) -> bool {
+        match self {
+            Self::Success => (200..400).contains(&status),
+            Self::SuccessOrLimited => (200..400).contains(&status) || status == LIMITED,
+            Self::These(statuses) => statuses.contains(&status),
+        }
+    }
+}
+
+/// Too Many Requests (RFC 6585 section 4): what a limiter says when it refuses.
+pub(crate) const LIMITED: u16 = 429;
+
+/// A run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where to.
+    pub target: Target,
+    /// The method.
+    pub method: http::Method,
+    /// Many requests on a connection.
+    pub keep_alive: bool,
+    /// What to send.
+    pub(crate) template: Template,
+    /// Who sends it.
+    pub keys: Option<Keys>,
+    /// Where that shows.
+    pub key_as: KeyAs,
+    /// The limit that each key should get exactly.
+    pub limit: Option<Limit>,
+    /// How requests start.
+    pub mode: Mode,
+    /// Closed loop: connections. Open loop: connections opened before the start.
+    pub connections: u32,
+    /// Open loop: connections at most; not less than `connections`.
+    pub connections_max: u32,
+    /// Requests under way at once on a connection; above 1 in a closed loop only.
+    pub pipeline: u32,
+    /// Threads, each on a core of its own while there are enough.
+    pub threads: u32,
+    /// Time before the measurement, at the first rate.
+    pub warmup: Duration,
+    /// How long to start requests for after the warm-up; `None`: until `requests` are started.
+    pub duration: Option<Duration>,
+    /// How many requests to start after the warm-up, at most.
+    pub requests: Option<u64>,
+    /// From the send to the last byte of the response; also for a connection to be made.
+    pub timeout: Duration,
+    /// Statuses that are no errors.
+    pub expected: Expected,
+    /// How to wait for the next arrival.
+    pub pacing: Pacing,
+    /// Which driver to run on.
+    pub driver: runtime::Choice,
+    /// The generator is the bottleneck if the 99th percentile of its lag is above this.
+    pub lag_max: Duration,
+    /// Goals.
+    pub slo: Option<Slo>,
+    /// For what is random.
+    pub seed: u64,
+}

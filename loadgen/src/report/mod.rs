@@ -1,0 +1,350 @@
+//! What a run says at its end: one value, written as JSON or as a page of text.
+
+mod histogram;
+mod text;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::plan::{Mode, Plan};
+use crate::run::Outcome;
+use crate::schedule::Process;
+use crate::slo::Measure;
+use crate::stats::Times;
+
+pub use crate::accuracy::{Accuracy, KeyAccount, SecondAccount};
+pub use crate::series::Interval;
+pub use crate::slo::Judgement;
+pub use crate::stats::Failure;
+pub use text::text;
+
+/// The result of a run. Field names are part of the interface: they are added to, never renamed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The format of this document.
+    pub schema: &'static str,
+    /// The version of the program.
+    pub version: &'static str,
+    /// The URL.
+    pub target: String,
+    /// The address it stood for.
+    pub address: String,
+    /// The method.
+    pub method: String,
+    /// `open` or `closed`.
+    pub mode: &'static str,
+    /// The rate as it was asked for; open loop only.
+    pub rate: Option<String>,
+    /// The mean of that over the measurement, per second; open loop only.
+    pub rate_per_second_intended: Option<f64>,
+    /// `constant` or `poisson`; open loop only.
+    pub arrivals: Option<&'static str>,
+    /// The population of keys.
+    pub keys: Option<String>,
+    /// The limit that was to be held.
+    pub limit: Option<String>,
+    /// How well it was.
+    pub limiter_accuracy: Option<Accuracy>,
+    /// Threads.
+    pub threads: u32,
+    /// Connections at the start.
+    pub connections: u32,
+    /// Connections at most.
+    pub connections_max: u32,
+    /// Requests under way at once on a connection.
+    pub pipeline: u32,
+    /// `io_uring` or `epoll`.
+    pub driver: &'static str,
+    /// Set-up flags of the ring.
+    pub driver_flags: &'static str,
+    /// Why it is not a better one.
+    pub driver_fallback: Option<String>,
+    /// Time before the measurement.
+    pub warmup_s: f64,
+    /// Time of the measurement.
+    pub measured_s: f64,
+    /// Requests by what became of them.
+    pub requests: Requests,
+    /// Complete responses per second of the measurement.
+    pub responses_per_second: f64,
+    /// Response body bytes per second of the measurement.
+    pub body_bytes_per_second: f64,
+    /// Bytes received, heads and warm-up included.
+    pub received_bytes: u64,
+    /// Complete responses by status.
+    pub statuses: BTreeMap<u16, u64>,
+    /// Errors by kind; a kind that did not happen is absent.
+    pub errors: BTreeMap<Failure, u64>,
+    /// One message for each kind of error.
+    pub error_examples: BTreeMap<Failure, String>,
+    /// From the intended start to the last byte; open loop only. Timeouts count with the time waited.
+    pub latency_from_intended: Option<Latency>,
+    /// From the actual send to the last byte. Timeouts count with the time waited.
+    pub latency_from_send: Latency,
+    /// From the actual send to the first byte of the response.
+    pub first_byte: Latency,
+    /// To make a connection, warm-up included.
+    pub connect: Latency,
+    /// How late the generator itself sent what a connection was free for; open loop only.
+    pub lag: Option<Latency>,
+    /// Second by second, from the start of the warm-up on.
+    pub intervals: Vec<Interval>,
+    /// CPU time of the generator's threads.
+    pub cpu: Cpu,
+    /// What to think of it.
+    pub verdict: Verdict,
+}
+
+/// Requests by what became of them.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Requests {
+    /// Put on the wire in the measurement.
+    pub sent: u64,
+    /// Complete responses with an expected status.
+    pub succeeded: u64,
+    /// Errors of all kinds.
+    pub failed: u64,
+    /// Had to wait for a connection to become free.
+    pub waited: u64,
+    /// Ended in the warm-up; counted nowhere else.
+    pub warmup: u64,
+    /// Of those, failed.
+    pub warmup_failed: u64,
+}
+
+/// A distribution of times, in microseconds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Latency {
+    /// Samples.
+    pub count: u64,
+    /// The smallest; 0 without samples, as all that follow.
+    pub min_us: f64,
+    /// The mean.
+    pub mean_us: f64,
+    /// The standard deviation.
+    pub deviation_us: f64,
+    /// 50 % are not above it.
+    pub p50_us: f64,
+    /// 75 % are not above it.
+    pub p75_us: f64,
+    /// 90 % are not above it.
+    pub p90_us: f64,
+    /// 99 % are not above it.
+    pub p99_us: f64,
+    /// 99.9 % are not above it.
+    pub p99_9_us: f64,
+    /// 99.99 % are not above it.
+    pub p99_99_us: f64,
+    /// The largest.
+    pub max_us: f64,
+    /// All of it, in nanoseconds: HdrHistogram V2, deflated, in base64, as other tools for these histograms read it.
+    pub histogram: String,
+}
+
+/// CPU time of the generator.
+#[derive(Clone, Debug, Serialize)]
+pub struct Cpu {
+    /// Of all threads, warm-up included.
+    pub seconds: f64,
+    /// The same per request ended, warm-up included.
+    pub per_request_us: f64,
+    /// What each thread used of its core, 0 to 1.
+    pub busy_ratios: Vec<f64>,
+}
+
+/// What to think of the numbers.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verdict {
+    /// No errors.
+    pub clean: bool,
+    /// The generator could not keep the schedule: the latencies are partly its own.
+    pub generator_bound: bool,
+    /// The run was ended by the user.
+    pub interrupted: bool,
+    /// The goals and whether they hold.
+    pub slo: Vec<Judgement>,
+    /// All of them do; `null` without any.
+    pub slo_held: Option<bool>,
+    /// What a reader should know, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// A thread that uses this much of its core has nothing left.
+const BUSY_RATIO_FULL: f64 = 0.95;
+
+impl Report {
+    pub(crate) fn new(plan: &Plan, outcome: &Outcome) -> Self {
+        let stats = &outcome.stats;
+        let seconds = outcome.measured.as_secs_f64();
+        let per_second = |count: u64| {
+            if seconds > 0.0 {
+                count as f64 / seconds
+            } else {
+                0.0
+            }
+        };
+        let (rate, arrivals) = match &plan.mode {
+            Mode::Closed => (None, None),
+            Mode::Open { rate, process } => (
+                Some(rate),
+                Some(match process {
+                    Process::Constant => "constant",
+                    Process::Poisson => "poisson",
+                }),
+            ),
+        };
+        let ended = stats.responses() + stats.failed() + stats.warmup_requests;
+        Self {
+            schema: "ringgate-load/1",
+            version: env!("CARGO_PKG_VERSION"),
+            target: plan.target.to_string(),
+            address: outcome.endpoint.to_string(),
+            method: plan.method.to_string(),
+            mode: if rate.is_some() { "open" } else { "closed" },
+            rate: rate.map(ToString::to_string),
+            rate_per_second_intended: rate
+                .map(|rate| rate.mean_per_second(crate::clock::nanos(outcome.measured))),
+            arrivals,
+            keys: plan.keys.as_ref().map(ToString::to_string),
+            limit: plan.limit.map(|limit| limit.to_string()),
+            limiter_accuracy: outcome.accuracy.clone(),
+            threads: plan.threads,
+            connections: plan.connections,
+            connections_max: plan.connections_max,
+            pipeline: plan.pipeline,
+            driver: outcome.driver.driver.name(),
+            driver_flags: outcome.driver.flags,
+            driver_fallback: outcome.driver.fallback.clone(),
+            warmup_s: plan.warmup.as_secs_f64(),
+            measured_s: seconds,
+            requests: Requests {
+                sent: stats.sent,
+                succeeded: stats.succeeded,
+                failed: stats.failed(),
+                waited: stats.waited,
+                warmup: stats.warmup_requests,
+                warmup_failed: stats.warmup_failures,
+            },
+            responses_per_second: per_second(stats.responses()),
+            body_bytes_per_second: per_second(stats.body_bytes),
+            received_bytes: stats.received_bytes,
+            statuses: stats.statuses.clone(),
+            errors: stats.failures.clone(),
+            error_examples: stats.examples.clone(),
+            latency_from_intended: rate.map(|_| Latency::of(&stats.from_intended)),
+            latency_from_send: Latency::of(&stats.from_send),
+            first_byte: Latency::of(&stats.first_byte),
+            connect: Latency::of(&stats.connect),
+            lag: rate.map(|_| Latency::of(&stats.lag)),
+            intervals: outcome.intervals.clone(),
+            cpu: Cpu {
+                seconds: outcome.cpu.as_secs_f64(),
+                per_request_us: outcome.cpu.as_secs_f64() * 1e6 / (ended.max(1)) as f64,
+                busy_ratios: outcome.busy_ratios.clone(),
+            },
+            verdict: Verdict::new(plan, outcome),
+        }
+    }
+}
+
+impl Latency {
+    fn of(times: &Times) -> Self {
+        let at = |quantile| microseconds(times.value_at_quantile(quantile));
+        Self {
+            count: times.len(),
+            min_us: microseconds(times.min()),
+            mean_us: times.mean() / 1e3,
+            deviation_us: times.stdev() / 1e3,
+            p50_us: at(0.5),
+            p75_us: at(0.75),
+            p90_us: at(0.9),
+            p99_us: at(0.99),
+            p99_9_us: at(0.999),
+            p99_99_us: at(0.9999),
+            max_us: microseconds(times.max()),
+            histogram: histogram::encode(times),
+        }
+    }
+}
+
+fn microseconds(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e3
+}
+
+/// What a goal is judged by.
+fn measured(measure: Measure, open: bool, outcome: &Outcome) -> f64 {
+    let stats = &outcome.stats;
+    let latency = if open {
+        &stats.from_intended
+    } else {
+        &stats.from_send
+    };
+    match measure {
+        // Nothing measured holds no goal.
+        Measure::Quantile(_) | Measure::Mean | Measure::Max if latency.is_empty() => f64::INFINITY,
+        Measure::Quantile(quantile) => microseconds(latency.value_at_quantile(quantile)),
+        Measure::Mean => latency.mean() / 1e3,
+        Measure::Max => microseconds(latency.max()),
+        Measure::Errors => {
+            let ended = stats.succeeded + stats.failed();
+            stats.failed() as f64 / ended.max(1) as f64
+        }
+        Measure::Rate => stats.responses() as f64 / outcome.measured.as_secs_f64().max(1e-9),
+    }
+}
+
+impl Verdict {
+    fn new(plan: &Plan, outcome: &Outcome) -> Self {
+        let stats = &outcome.stats;
+        let open = matches!(plan.mode, Mode::Open { .. });
+        let lag = Duration::from_nanos(stats.lag.value_at_quantile(0.99));
+        let generator_bound = open && lag > plan.lag_max;
+        let mut notes = Vec::new();
+        if generator_bound {
+            notes.push(format!(
+                "generator-bound: 1 % of the requests were sent more than {lag:.1?} late (allowed: {:?}); use more \
+                 threads, a lower rate or a quieter machine",
+                plan.lag_max
+            ));
+        }
+        if !open
+            && outcome
+                .busy_ratios
+                .iter()
+                .any(|&ratio| ratio > BUSY_RATIO_FULL)
+        {
+            notes.push(
+                "a generator thread was busy all the time: the throughput may be its limit and not the server's"
+                    .into(),
+            );
+        }
+        if stats.waited > 0 {
+            notes.push(format!(
+                "{} requests waited for one of {} connections; the wait is in the latency from the intended start",
+                stats.waited, plan.connections_max
+            ));
+        }
+        if stats.responses() + stats.failed() == 0 {
+            notes.push("nothing was measured: the run ended before the warm-up did".into());
+        }
+        if outcome.interrupted {
+            notes.push("ended early by a signal".into());
+        }
+        let slo = plan.slo.as_ref().map_or_else(Vec::new, |slo| {
+            slo.judge(|measure| measured(measure, open, outcome))
+        });
+        Self {
+            clean: stats.failed() == 0,
+            generator_bound,
+            interrupted: outcome.interrupted,
+            slo_held: plan
+                .slo
+                .as_ref()
+                .map(|_| slo.iter().all(|judgement| judgement.held)),
+            slo,
+            notes,
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The summary for a terminal: it fits a screen of 80 columns.
+
+use std::fmt::{self, Write};
+
+use super::{Latency, Report};
+
+/// The report as lines of text.
+#[must_use]
+pub fn text(report: &Report) -> String {
+    let mut page = String::new();
+    let written = write_page(&mut page, report);
+    debug_assert!(written.is_ok(), "writing to a string does not fail");
+    page
+}
+
+fn write_page(page: &mut String, report: &Report) -> fmt::Result {
+    writeln!(
+        page,
+        "{} {}  ({})",
+        report.method, report.target, report.address
+    )?;
+    write_mode(page, report)?;
+    writeln!(page, "{} ({})\n", report.driver, report.driver_flags)?;
+    if let Some(reason) = &report.driver_fallback {
+        writeln!(page, "note       {reason}")?;
+    }
+    let requests = &report.requests;
+    writeln!(
+        page,
+        "requests   {} sent, {} as expected, {} failed",
+        requests.sent, requests.succeeded, requests.failed
+    )?;
+    write!(
+        page,
+        "rate       {:.1} responses/s",
+        report.responses_per_second
+    )?;
+    if let Some(intended) = report.rate_per_second_intended {
+        write!(page, " of {intended:.1}/s intended")?;
+    }
+    writeln!(page, ", bodies {}/s", bytes(report.body_bytes_per_second))?;
+    write!(page, "status    ")?;
+    for (status, count) in &report.statuses {
+        write!(page, " {status}: {count}")?;
+    }
+    writeln!(page)?;
+    for (kind, count) in &report.errors {
+        let example = report.error_examples.get(kind).map_or("", String::as_str);
+        writeln!(page, "error      {kind}: {count}  ({example})")?;
+    }
+    write_latencies(page, report)?;
+    let busy: Vec<String> = report
+        .cpu
+        .busy_ratios
+        .iter()
+        .map(|ratio| format!("{:.0} %", ratio * 100.0))
+        .collect();
+    writeln!(
+        page,
+        "cpu        {:.2} us per request; threads busy {}",
+        report.cpu.per_request_us,
+        busy.join(", ")
+    )?;
+    write_accuracy(page, report)?;
+    for judgement in &report.verdict.slo {
+        let held = if judgement.held { "held" } else { "MISSED" };
+        writeln!(page, "goal       {}: {held}", judgement.goal)?;
+    }
+    for note in &report.verdict.notes {
+        writeln!(page, "note       {note}")?;
+    }
+    Ok(())
+}
+
+fn write_accuracy(page: &mut String, report: &Report) -> fmt::Result {
+    let (Some(limit), Some(accuracy)) = (&report.limit, &report.limiter_accuracy) else {
+        return Ok(());
+    };
+    writeln!(
+        page,
+        "limit      {limit} for each of {} keys: {} granted, {} by the ideal bucket",
+        accuracy.keys, accuracy.granted, accuracy.ideal
+    )?;
+    write!(
+        page,
+        "           over by {:.3} %, under by {:.3} %",
+        accuracy.over_percent, accuracy.under_percent
+    )?;
+    for (name, worst) in [
+        ("over", &accuracy.worst_over),
+        ("under", &accuracy.worst_under),
+    ] {
+        if let Some(worst) = worst {
+            write!(
+                page,
+                "; most {name}: key {} {} of {}",
+                worst.key, worst.granted, worst.ideal
+            )?;
+        }
+    }
+    writeln!(page)
+}
+
+fn write_mode(page: &mut String, report: &Report) -> fmt::Result {
+    let threads = count(report.threads, "thread");
+    match (&report.rate, report.arrivals) {
+        (Some(rate), Some(arrivals)) => write!(
+            page,
+            "open loop, {arrivals} {rate}/s, {threads}, {} to {} connections",
+            report.connections, report.connections_max
+        )?,
+        _ => write!(
+            page,
+            "closed loop, {}, {threads}",
+            count(report.connections, "connection")
+        )?,
+    }
+    writeln!(
+        page,
+        ", {:.1} s after {:.1} s of warm-up",
+        report.measured_s, report.warmup_s
+    )
+}
+
+fn count(number: u32, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
+fn write_latencies(page: &mut String, report: &Report) -> fmt::Result {
+    write!(page, "\n{:<15}", "latency")?;
+    for column in ["mean", "p50", "p90", "p99", "p99.9", "p99.99", "max"] {
+        write!(page, "{column:>9}")?;
+    }
+    writeln!(page)?;
+    let lines = [
+        (" from intended", report.latency_from_intended.as_ref()),
+        (" from send", Some(&report.latency_from_send)),
+        (" to first byte", Some(&report.first_byte)),
+        (" to connect", Some(&report.connect)),
+        (" generator lag", report.lag.as_ref()),
+    ];
+    for (name, latency) in lines {
+        let Some(latency) = latency else { continue };
+        write!(page, "{name:<15}")?;
+        let Latency {
+            mean_us,
+            p50_us,
+            p90_us,
+            p99_us,
+            p99_9_us,
+            p99_99_us,
+            max_us,
+            ..
+        } = latency;
+        for time_us in [mean_us, p50_us, p90_us, p99_us, p99_9_us, p99_99_us, max_us] {
+            write!(page, "{:>9}", time(*time_us))?;
+        }
+        writeln!(page)?;
+    }
+    if report.latency_from_intended.is_none() {
+        writeln!(
+            page,
+            " (closed loop: a slow server is asked less often, which flatters it)"
+        )?;
+    }
+    writeln!(page)
+}
+
+/// A time in the unit that gives three or four digits.
+fn time(microseconds: f64) -> String {
+    match microseconds {
+        us if us < 10.0 => format!("{us:.2} us"),
+        us if us < 1_000.0 => format!("{us:.0} us"),
+        us if us < 10_000.0 => format!("{:.2} ms", us / 1e3),
+        us if us < 1_000_000.0 => format!("{:.0} ms", us / 1e3),
+        us => format!("{:.2} s", us / 1e6),
+    }
+}
+
+fn bytes(number: f64) -> String {
+    match number {
+        bytes if bytes < 1024.0 => format!("{bytes:.0} B"),
+        bytes if bytes < 1024.0 * 1024.0 => format!("{:.1} KiB", bytes / 1024.0),
+        bytes => format!("{:.1} MiB", bytes / (1024.0 * 1024.0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_keep_three_digits() {
+        for (us, text) in [
+            (0.5, "0.50 us"),
+            (150.4, "150 us"),
+            (1_500.0, "1.50 ms"),
+            (25_000.0, "25 ms"),
+            (2_000_000.0, "2.00 s"),
+        ] {
+            assert_eq!(time(us), text);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What is counted, and the histograms: kept per thread, handed to the main thread once a second, added up there.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use crate::clock::nanos;
+use crate::schedule::Arrival;
+
+/// Longest time a histogram tells apart; longer ones count as this.
+const TIME_MAX: Duration = Duration::from_secs(3600);
+/// Significant decimal digits of a recorded time.
+const DIGITS: u8 = 3;
+
+/// Times in nanoseconds to three digits, up to an hour.
+pub(crate) type Times = Histogram<u64>;
+
+/// An empty histogram. 256 KiB of address space, of which only what is recorded into is touched.
+#[expect(clippy::expect_used, reason = "the bounds are constants")]
+pub(crate) fn times() -> Times {
+    Histogram::new_with_bounds(1, nanos(TIME_MAX), DIGITS).expect("1 ns to 1 h, three digits")
+}
+
+/// Why a request failed.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Failure {
+    /// No connection: refused, unreachable, no descriptor left, or not within the timeout.
+    Connect,
+    /// The connection was reset.
+    Reset,
+    /// The server closed the connection before the response was complete.
+    Closed,
+    /// No complete response within the timeout.
+    Timeout,
+    /// What came is not a well-formed HTTP/1.1 response, or nobody asked for it.
+    BadResponse,
+    /// A complete response with a status that was not expected.
+    Status,
+    /// It was due, but no connection became free for it before the run ended.
+    Unsent,
+    /// Bytes came that no request had asked for. The only kind that is not the end of a request.
+    Unsolicited,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "connect",
+            Self::Reset => "reset",
+            Self::Closed => "closed",
+            Self::Timeout => "timeout",
+            Self::BadResponse => "bad_response",
+            Self::Status => "status",
+            Self::Unsent => "unsent",
+            Self::Unsolicited => "unsolicited",
+        })
+    }
+}
+
+/// Counts and times of one stretch of a run. Only what was due after the warm-up is in here, but for the fields that
+/// say otherwise.
+#[derive(Clone, Debug)]
+pub(crate) struct Stats {
+    /// Requests put on the wire.
+    pub(crate) sent: u64,
+    /// Complete responses with an expected status.
+    pub(crate) succeeded: u64,
+    pub(crate) failures: BTreeMap<Failure, u64>,
+    /// An example of each failure, as the system or the framer put it.
+    pub(crate) examples: BTreeMap<Failure, String>,
+    /// Complete responses by status.
+    pub(crate) statuses: BTreeMap<u16, u64>,
+    /// Bytes of response bodies.
+    pub(crate) body_bytes: u64,
+    /// Bytes received in all, warm-up included.
+    pub(crate) received_bytes: u64,
+    /// From the intended start to the last byte, of complete responses and of timeouts.
+    pub(crate) from_intended: Times,
+    /// The same from the actual send.
+    pub(crate) from_send: Times,
+    /// From the actual send to the first byte of the response.
+    pub(crate) first_byte: Times,
+    /// How late the generator itself was: from the intended start to the send, where a connection was free.
+    pub(crate) lag: Times,
+    /// To make a connection, warm-up included.
+    pub(crate) connect: Times,
+    /// Requests that had to wait for a connection to become free.
+    pub(crate) waited: u64,
+    /// Requests and failures of the warm-up.
+    pub(crate) warmup_requests: u64,
+    pub(crate) warmup_failures: u64,
+    /// When the last measured request ended, in nanoseconds since the start of the run.
+    pub(crate) last_end_ns: u64,
+}
+
+impl Stats {
+    pub(crate) fn new() -> Self {
+        Self {
+            sent: 0,
+            succeeded: 0,
+            failures: BTreeMap::new(),
+            examples: BTreeMap::new(),
+            statuses: BTreeMap::new(),
+            body_bytes: 0,
+            received_bytes: 0,
+            from_intended: times(),
+            from_send: times(),
+            first_byte: times(),
+            lag: times(),
+            connect: times(),
+            waited: 0,
+            warmup_requests: 0,
+            warmup_failures: 0,
+            last_end_ns: 0,
+        }
+    }
+
+    /// Complete responses, whatever their status.
+    pub(crate) fn responses(&self) -> u64 {
+        self.statuses.values().sum()
+    }
+
+    pub(crate) fn failed(&self) -> u64 {
+        self.failures.values().sum()
+    }
+
+    pub(crate) fn fail(&mut self, failure: Failure, why: impl FnOnce() -> String) {
+        *self.failures.entry(failure).or_default() += 1;
+        self.examples.entry(failure).or_insert_with(why);
+    }
+
+    /// A measured request ended at `now_ns`, with a response or too late for one.
+    pub(crate) fn record_times(&mut self, arrival: Arrival, sent_ns: u64, now_ns: u64) {
+        debug_assert!(arrival.intended_ns <= sent_ns && sent_ns <= now_ns);
+        self.last_end_ns = now_ns;
+        self.from_send.saturating_record(now_ns - sent_ns);
+        self.from_intended
+            .saturating_record(now_ns - arrival.intended_ns);
+    }
+
+    /// Adds what another thread or a later stretch counted.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.sent += other.sent;
+        self.succeeded += other.succeeded;
+        for (&failure, count) in &other.failures {
+            *self.failures.entry(failure).or_default() += count;
+        }
+        for (&failure, why) in &other.examples {
+            self.examples.entry(failure).or_insert_with(|| why.clone());
+        }
+        for (&status, count) in &other.statuses {
+            *self.statuses.entry(status).or_default() += count;
+        }
+        self.body_bytes += other.body_bytes;
+        self.received_bytes += other.received_bytes;
+        self.waited += other.waited;
+        self.warmup_requests += other.warmup_requests;
+        self.warmup_failures += other.warmup_failures;
+        self.last_end_ns = self.last_end_ns.max(other.last_end_ns);
+        for (into, from) in [
+            (&mut self.from_intended, &other.from_intended),
+            (&mut self.from_send, &other.from_send),
+            (&mut self.first_byte, &other.first_byte),
+            (&mut self.lag, &other.lag),
+            (&mut self.connect, &other.connect),
+        ] {
+            let added = into.add(from);
+            debug_assert!(added.is_ok(), "all histograms have the same bounds");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Two reports side by side.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::support::{Upstream, load};
+
+/// A report whose seconds have a latency of `level_us`, a little more and a little less.
+fn report(name: &str, level_us: f64, seconds: u64) -> PathBuf {
+    let intervals: Vec<_> = (0..seconds)
+        .map(|second| {
+            let wobble = [0.99, 1.0, 1.01, 1.005, 0.995][usize::try_from(second % 5).unwrap()];
+            json!({
+                "start_s": second, "warmup": 0, "responses": 1000, "failed": 0, "p50_us": level_us * wobble,
+                "p99_us": level_us * wobble * 2.0, "max_us": level_us * 9.0, "lag_p99_us": 1.0
+            })
+        })
+        .collect();
+    let tail =
+        json!({"p99_9_us": level_us * 3.0, "p99_99_us": level_us * 4.0, "max_us": level_us * 9.0});
+    let document = json!({
+        "schema": "ringgate-load/1", "target": "http://x/", "mode": "open", "rate": "1k", "intervals": intervals,
+        "latency_from_intended": tail, "latency_from_send": tail
+    });
+    let path = std::env::temp_dir().join(format!(
+        "ringgate-compare-{}-{name}.json",
+        std::process::id()
+    ));
+    std::fs::write(&path, document.to_string()).unwrap();
+    path
+}
+
+fn compare(before: &PathBuf, after: &PathBuf) -> (i32, String) {
+    let output = load()
+        .arg("compare")
+        .args([before, after])
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(text).unwrap(),
+    )
+}
+
+#[test]
+fn equal_runs_are_no_difference_slower_is_worse_and_faster_is_better() {
+    let [base, same, slow, fast] = [
+        ("base", 100.0),
+        ("same", 100.1),
+        ("slow", 105.0),
+        ("fast", 95.0),
+    ]
+    .map(|(name, level_us)| report(name, level_us, 20));
+    for (after, code, verdict) in [
+        (&same, 0, "no difference"),
+        (&slow, 4, "worse"),
+        (&fast, 0, "better"),
+    ] {
+        let (got, text) = compare(&base, after);
+        assert_eq!(got, code, "{text}");
+        assert!(text.lines().last().unwrap().contains(verdict), "{text}");
+    }
+    for path in [base, same, slow, fast] {
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
+#[test]
+fn too_short_a_run_and_what_is_no_report_are_1() {
+    let [short, long] =
+        [("short", 5), ("long", 20)].map(|(name, seconds)| report(name, 100.0, seconds));
+    let (code, text) = compare(&long, &short);
+    assert_eq!(code, 1);
+    assert!(text.contains("too few seconds"), "{text}");
+    std::fs::write(&short, "{}").unwrap();
+    assert_eq!(compare(&long, &short).0, 1);
+    std::fs::remove_file(&short).unwrap();
+    let (code, text) = compare(&long, &short);
+    assert_eq!(code, 1);
+    assert!(text.contains("short.json"), "{text}");
+    std::fs::remove_file(&long).unwrap();
+}
+
+#[test]
+fn a_real_report_is_read() {
+    let upstream = Upstream::start("auto");
+    let path =
+        std::env::temp_dir().join(format!("ringgate-compare-{}-real.json", std::process::id()));
+    let url = upstream.url("/");
+    let run = load()
+        .args([
+            "-n",
+            "20",
+            "-c",
+            "1",
+            "--json",
+            path.to_str().unwrap(),
+            &url,
+        ])
+        .output()
+        .unwrap();
+    assert!(run.status.success());
+    let (code, text) = compare(&path, &path);
+    assert_eq!(code, 1, "less than a second is no sample: {text}");
+    assert!(text.contains("closed loop"), "{text}");
+    std::fs::remove_file(path).unwrap();
+}

@@ -1,0 +1,14 @@
+//! The program against real servers, by subject. One crate, so that it links once.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests, outside test functions"
+)]
+
+mod compare;
+mod errors;
+mod exit_codes;
+mod keys;
+mod modes;
+mod stall;
+mod support;
