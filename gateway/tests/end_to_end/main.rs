@@ -23,5 +23,6 @@ mod drain;
 mod limits;
 mod request_path;
 mod startup;
+mod steering;
 mod streaming;
 mod workers;
