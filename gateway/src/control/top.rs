@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::access_log::time::rfc3339;
 use super::admin::AdminState;
 use crate::config::KeyPart;
+use crate::telemetry::time::rfc3339;
 use crate::telemetry::top::{Label, LabelPart, TopKey, TopKeys, TopList};
 
 /// How long to wait for workers; one that is blocked or draining is left out.

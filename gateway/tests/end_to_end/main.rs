@@ -17,8 +17,13 @@
 #[macro_use]
 mod support;
 
+mod access_log;
+mod admin;
+mod drain;
 mod limit_keys;
 mod limits;
 mod request_path;
+mod startup;
+mod steering;
 mod streaming;
 mod workers;
