@@ -245,7 +245,7 @@ impl fmt::Display for LimitReport {
             size,
             overrides,
         } = self;
-        let tenths = size.bytes.saturating_mul(10) >> 20;
+        let tenths = (size.bytes.saturating_mul(10) + (1 << 19)) >> 20;
         let (mib, tenth, keys) = (tenths / 10, tenths % 10, size.capacity_keys);
         write!(f, "limit {name}: {mib}.{tenth} MiB, {keys} keys, ")?;
         match mode {
@@ -446,7 +446,7 @@ mod tests {
             let digits = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap();
             digits.parse::<u64>().unwrap()
         };
-        assert!(lines[1].starts_with("limit a: 3.9 MiB, "), "{out}");
+        assert!(lines[1].starts_with("limit a: 4.0 MiB, "), "{out}");
         assert!(
             (150_000..156_000).contains(&number(lines[1], "MiB,")),
             "{out}"
