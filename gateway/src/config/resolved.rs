@@ -63,7 +63,7 @@ pub enum DriverChoice {
 /// `[admin]`.
 #[derive(Clone, Debug)]
 pub struct AdminConfig {
-    /// Where `/metrics`, `/healthz`, `/readyz` are served.
+    /// Where `/metrics`, `/top`, `/healthz`, `/readyz` are served.
     pub listen: SocketAddr,
 }
 

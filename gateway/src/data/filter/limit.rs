@@ -105,6 +105,15 @@ impl LimitPlan {
         sum
     }
 
+    /// Brings buckets that nobody used for long up to date, see [`Limiter::sweep`]; not for the path of a request.
+    pub fn sweep(&self, now: Timestamp) {
+        for Buckets { limiter, .. } in &self.buckets {
+            for shard in 0..limiter.options().table.shards.get() {
+                limiter.sweep(shard, now);
+            }
+        }
+    }
+
     /// How a key is treated; `None`: the limit does not ask.
     fn treatment(&self, key: Key, client: IpAddr) -> Option<(&Buckets, usize, Mode)> {
         let own = Treatment {
