@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
@@ -103,6 +104,12 @@ impl Client {
         let (rest, orderly) = self.reading.rest();
         assert_eq!(String::from_utf8_lossy(&rest), "", "bytes before the close");
         orderly
+    }
+
+    /// Ends the connection with a reset.
+    pub(crate) fn abort(self) {
+        let socket = socket2::SockRef::from(self.stream());
+        socket.set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     /// Sends no more.
