@@ -349,12 +349,10 @@ impl<F: Future> Future for CatchUnwind<F> {
 /// Sweeps and listens to the inbox until told to drain; then drains.
 async fn serve(worker: &Rc<Worker>, gates: &RefCell<Vec<Gate>>, inbox: &flume::Receiver<Command>) {
     let sweeping = monoio::spawn(sweep(Rc::clone(worker)));
-    let timeout = loop {
-        match inbox.recv_async().await {
-            Ok(Command::Drain(timeout)) => break timeout,
-            // The supervisor is gone, and with it the process.
-            Err(flume::RecvError::Disconnected) => break Some(Duration::ZERO),
-        }
+    let timeout = match inbox.recv_async().await {
+        Ok(Command::Drain(timeout)) => timeout,
+        // The supervisor is gone, and with it the process.
+        Err(flume::RecvError::Disconnected) => Some(Duration::ZERO),
     };
     worker.draining.set(true);
     close_gates(worker, gates.take()).await;

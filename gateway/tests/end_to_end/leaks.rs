@@ -2,9 +2,12 @@
 
 use crate::support::{Client, Driver, Gateway, Launch, Upstream, eventually, ok, to_upstream};
 
-/// Memory that a gateway may have more of after the cycles than before: the allocator's, not ours. A leak of one
-/// buffer or one connection's state per cycle is far beyond it.
-const GROWTH_MAX: u64 = 2 << 20;
+/// Memory that a gateway may have more of after a round of cycles than before. A buffer or a connection's state lost
+/// in each of a thousand cycles is far beyond it.
+const GROWTH_MAX: u64 = 256 << 10;
+/// How many clients are open at once depends on chance, and the allocator keeps what the most of them took: the first
+/// rounds may grow, a leak grows in all of them. Measured: rounds grow by 3 MB at the most, from the fourth on by 0.
+const ROUNDS_MAX: usize = 10;
 /// Cycles before the measurement: what is made once is there then.
 const WARM_UP: usize = 200;
 
@@ -28,7 +31,8 @@ const STATES: [State; 6] = [
     State::Idle,
 ];
 
-/// One client's life. How it ends takes turns: a close and a reset.
+/// One client's life. How it ends takes turns, a close and a reset; but who has sent a whole request and closes may
+/// still read, and is waited for.
 fn live(gateway: &Gateway, state: State, number: usize) {
     let mut client = Client::connect(gateway.address);
     match state {
@@ -44,7 +48,7 @@ fn live(gateway: &Gateway, state: State, number: usize) {
         }
         State::Idle => assert_eq!(client.get("/").text(), "ok"),
     }
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) || matches!(state, State::WaitingForTheAnswer) {
         client.abort();
     }
 }
@@ -70,21 +74,31 @@ fn cycles_leave_nothing(driver: Driver, cycles: usize) {
         (0..WARM_UP).for_each(|number| live(&gateway, state, number));
     }
     for state in STATES {
-        gateway.wait_until_quiet();
-        let files = gateway.open_files();
-        let resident = gateway.resident_bytes();
-        (0..cycles).for_each(|number| live(&gateway, state, number));
-        gateway.wait_until_quiet();
-        eventually("as many descriptors as before", || {
-            (gateway.open_files() <= files).then_some(())
-        });
-        let grown = gateway.resident_bytes().saturating_sub(resident);
-        assert!(
-            grown <= GROWTH_MAX,
-            "{state:?}: {grown} bytes more after {cycles} cycles"
-        );
-        assert_eq!(gateway.get("/").text(), "ok", "{state:?}");
+        let (mut grown, mut still) = (Vec::new(), 0);
+        while still < 2 {
+            assert!(
+                grown.len() < ROUNDS_MAX,
+                "{state:?}: grows by {grown:?} bytes in rounds of {cycles} cycles"
+            );
+            let growth = round(&gateway, state, cycles);
+            still = if growth <= GROWTH_MAX { still + 1 } else { 0 };
+            grown.push(growth);
+        }
     }
+}
+
+/// Bytes of memory that the gateway has more of after so many cycles; descriptors are as many as before.
+fn round(gateway: &Gateway, state: State, cycles: usize) -> u64 {
+    gateway.wait_until_quiet();
+    let files = gateway.open_files();
+    let resident = gateway.resident_bytes();
+    (0..cycles).for_each(|number| live(gateway, state, number));
+    gateway.wait_until_quiet();
+    eventually("as many descriptors as before", || {
+        (gateway.open_files() <= files).then_some(())
+    });
+    assert_eq!(gateway.get("/").text(), "ok", "{state:?}");
+    gateway.resident_bytes().saturating_sub(resident)
 }
 
 on_both_drivers! {

@@ -26,4 +26,5 @@ mod request_path;
 mod robustness;
 mod startup;
 mod streaming;
+mod tools;
 mod workers;

@@ -122,7 +122,7 @@ on_both_drivers! {
         let upstream = Upstream::start(move |mut exchange| {
             exchange.request();
             let turn = turn.fetch_add(1, Ordering::Relaxed);
-            if turn % 2 == 0 {
+            if turn.is_multiple_of(2) {
                 exchange.send(BROKEN_HEADS[turn / 2].0);
             } else {
                 exchange.send(ok("good"));
@@ -159,7 +159,7 @@ on_both_drivers! {
                 exchange.send(start);
                 if reset {
                     // Once the start has been read, or the reset would overtake it.
-                    drop(go_on.lock().unwrap().recv_timeout(crate::support::LONG));
+                    go_on.lock().unwrap().recv_timeout(crate::support::LONG).unwrap();
                     exchange.reset();
                 }
             });
@@ -288,7 +288,7 @@ on_both_drivers! {
         let upstream = Upstream::start(move |mut exchange| {
             exchange.head();
             exchange.wait_closed();
-            drop(gone.send(()));
+            gone.send(()).unwrap_or_default();
         });
         let gateway = Launch::new(driver)
             .listener("body_timeout = \"1s\"")
@@ -330,7 +330,7 @@ on_both_drivers! {
         let upstream = Upstream::start(move |mut exchange| {
             exchange.request();
             exchange.wait_closed();
-            drop(gone.send(()));
+            gone.send(()).unwrap_or_default();
         });
         let gateway = before(driver, &upstream);
         let mut client = Client::connect(gateway.address);

@@ -55,7 +55,7 @@ impl Client {
 
     #[track_caller]
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream().write_all(bytes.as_ref()).unwrap();
+        self.reading.stream.write_all(bytes.as_ref()).unwrap();
     }
 
     /// Sends `GET target` with a Host.
