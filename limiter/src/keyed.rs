@@ -69,7 +69,7 @@ impl Limiter {
 
     /// Puts the memory of a shard in place near the calling thread's core; does nothing for a shard that does not exist.
     ///
-    /// Each worker calls it once for its own shard, before requests come. Takes some 0.2 s per GiB.
+    /// Each worker calls it once for its own shard, before requests come.
     pub fn touch_shard(&self, shard: usize) {
         self.table.touch(shard);
     }
@@ -150,7 +150,7 @@ impl Limiter {
 
     /// Counts the live keys of a shard exactly and brings buckets that are long full up to date.
     ///
-    /// Reads the whole shard, some 30 ms per 100 MiB. Nothing depends on it but a corner of very old buckets: one that is
+    /// Reads the whole shard. Nothing depends on it but a corner of very old buckets: one that is
     /// left alone for as long as the counting of time takes to wrap (36 years for most rates, never less than 3 days)
     /// would show its last debt again. A call within that time prevents it.
     pub fn sweep(&self, shard: usize, now: Timestamp) -> usize {

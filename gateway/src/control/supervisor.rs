@@ -83,14 +83,14 @@ pub fn run(config: &Config, started: impl FnOnce(&Started<'_>)) -> Result<(), Fa
     let cores = worker_cores(config);
     let mut warnings = Vec::new();
     raise_descriptor_limit(config, cores.len(), &mut warnings)?;
+    if !config.runtime.pin_cores && config.listeners.iter().any(|l| l.steer == Steer::Cpu) {
+        warnings.push("steer = \"cpu\" does nothing while pin_cores is false".to_owned());
+    }
     let faults = std::env::var_os(FAULTS_VARIABLE).is_some_and(|value| value == "1");
     if faults {
         warnings.push(format!(
             "{FAULTS_VARIABLE}=1: ANY CLIENT CAN MAKE THIS GATEWAY PANIC; for tests only"
         ));
-    }
-    if !config.runtime.pin_cores && config.listeners.iter().any(|l| l.steer == Steer::Cpu) {
-        warnings.push("steer = \"cpu\" does nothing while pin_cores is false".to_owned());
     }
     let (mut supervisor, control, bound) = prepare(config, cores, faults)?;
     let result = supervisor.start().and_then(|report| {

@@ -346,7 +346,7 @@ impl<F: Future> Future for CatchUnwind<F> {
     }
 }
 
-/// Sweeps and listens to the inbox until told to drain; then drains.
+/// Sweeps until the inbox says to drain; then drains.
 async fn serve(worker: &Rc<Worker>, gates: &RefCell<Vec<Gate>>, inbox: &flume::Receiver<Command>) {
     let sweeping = monoio::spawn(sweep(Rc::clone(worker)));
     let timeout = match inbox.recv_async().await {

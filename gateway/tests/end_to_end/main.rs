@@ -25,6 +25,7 @@ mod limits;
 mod request_path;
 mod robustness;
 mod startup;
+mod steering;
 mod streaming;
 mod tools;
 mod workers;

@@ -10,7 +10,9 @@ use super::{Driver, Ended, Gateway, gateway};
 /// are two workers.
 pub(crate) struct Launch {
     pub(crate) driver: Driver,
+    workers: usize,
     runtime: String,
+    address: String,
     listener: String,
     access_log: String,
     rest: String,
@@ -26,7 +28,9 @@ impl Launch {
     pub(crate) fn new(driver: Driver) -> Self {
         Self {
             driver,
-            runtime: "workers = 2\n".to_owned(),
+            workers: 2,
+            runtime: String::new(),
+            address: "127.0.0.1:0".to_owned(),
             listener: String::new(),
             access_log: "path = \"stdout\"\n".to_owned(),
             rest: String::new(),
@@ -38,16 +42,26 @@ impl Launch {
         }
     }
 
-    /// Lines of `[runtime]`, after `workers = 2`.
+    /// Lines of `[runtime]`, after `workers`.
     pub(crate) fn runtime(mut self, lines: &str) -> Self {
         self.runtime.push_str(lines);
         self.runtime.push('\n');
         self
     }
 
+    pub(crate) fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
     /// One worker.
-    pub(crate) fn one_worker(mut self) -> Self {
-        self.runtime = self.runtime.replace("workers = 2", "workers = 1");
+    pub(crate) fn one_worker(self) -> Self {
+        self.workers(1)
+    }
+
+    /// Where the listener is, in place of 127.0.0.1.
+    pub(crate) fn listen(mut self, address: &str) -> Self {
+        address.clone_into(&mut self.address);
         self
     }
 
@@ -107,7 +121,9 @@ impl Launch {
         }
         let mut text = String::from("version = 1\n");
         let Self {
+            workers,
             runtime,
+            address,
             listener,
             access_log,
             rest,
@@ -115,8 +131,8 @@ impl Launch {
         } = self;
         write!(
             text,
-            "[runtime]\n{runtime}\n[admin]\nlisten = \"127.0.0.1:0\"\n[log.access]\n{access_log}\n\
-             [[listeners]]\nname = \"web\"\naddress = \"127.0.0.1:0\"\n{listener}\n{rest}"
+            "[runtime]\nworkers = {workers}\n{runtime}\n[admin]\nlisten = \"127.0.0.1:0\"\n[log.access]\n{access_log}\n\
+             [[listeners]]\nname = \"web\"\naddress = \"{address}\"\n{listener}\n{rest}"
         )
         .unwrap();
         text
