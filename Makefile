@@ -15,8 +15,10 @@ help: ## list the targets
 run: ## the gateway with its built-in configuration
 	$(CARGO) run --release
 
+# Each by itself: together they would share features, and `run` would build everything once more.
 build: ## both programs, as shipped
-	$(CARGO) build --release --locked -p gateway -p loadgen
+	$(CARGO) build --release --locked
+	$(CARGO) build --release --locked -p loadgen
 
 test: ## everything that must hold
 	scripts/test

@@ -3,7 +3,6 @@
 //!
 //! The heads are those of `HEADS`. monoio-http takes the head out of a buffer that it then owns, so it gets a new one
 //! each time; filling that is not timed.
-#![expect(missing_docs, reason = "criterion's macros make public functions")]
 
 use std::hint::black_box;
 

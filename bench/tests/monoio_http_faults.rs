@@ -2,7 +2,6 @@
 //! fails here is good news, and a reason to think again.
 #![expect(
     clippy::expect_used,
-    clippy::panic,
     clippy::disallowed_types,
     reason = "helpers of tests; a plain socket plays the client"
 )]

@@ -11,12 +11,13 @@ use std::sync::LazyLock;
 use gateway::telemetry::names::METRICS;
 use tidy_support::imports::{Named, module_of, named};
 use tidy_support::{
-    Source, impure, places, project, too_long, undeclared_metrics, unintroduced, unnumbered_notes,
-    unsafe_outside,
+    Source, dead_links, impure, places, project, too_long, undeclared_metrics, unintroduced,
+    unnumbered_notes, unsafe_outside,
 };
 
 /// Files that may hold unsafe code, and what forces them to.
 const UNSAFE_FILES: &[(&str, &str)] = &[
+    ("gateway/tests/end_to_end/support/process.rs", "kill"),
     (
         "gateway/tests/telemetry_allocations.rs",
         "GlobalAlloc is an unsafe trait",
@@ -34,6 +35,7 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "runtime/src/socket.rs",
         "two halves of one stream on one thread, and its descriptor",
     ),
+    ("runtime/src/steer.rs", "setsockopt with a program"),
 ];
 
 /// The data plane's modules and what each may name of the others. `request` calls the steps in order; a step knows
@@ -87,6 +89,7 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
             "codec",
             "connection",
             "error",
+            "fault",
             "filter",
             "forward",
             "log",
@@ -437,7 +440,7 @@ fn metrics_are_declared_in_one_file() {
 }
 
 /// Fields of the configuration that nothing reads yet. Whoever makes one work deletes its line.
-const NOT_IN_FORCE: &[&str] = &["max_connections_per_client", "steer"];
+const NOT_IN_FORCE: &[&str] = &["max_connections_per_client"];
 
 /// Names of the public fields that a file declares.
 fn fields(source: &Source) -> BTreeSet<&str> {
@@ -477,4 +480,17 @@ fn what_can_be_configured_is_in_force() {
     assert_eq!(idle, NOT_IN_FORCE);
     assert!(reads(&Source::new("x.rs", "f(config.steer)"), "steer"));
     assert!(!reads(&Source::new("x.rs", "// steer\n\"steer\""), "steer"));
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let exists = |path: &str| root.join(path).exists();
+    assert_none(&each(|source| dead_links(source, exists)));
+    let breaks = |text: &str| dead_links(&Source::new("docs/x.md", text), exists).len();
+    assert_eq!(breaks("[a](README.md) [b](../nothing.md)"), 2);
+    assert_eq!(
+        breaks("[a](../README.md#quick-start) [b](#here) [c](https://example.com/x)"),
+        0
+    );
 }

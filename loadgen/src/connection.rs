@@ -124,6 +124,8 @@ impl Client {
 #[derive(Clone, Copy)]
 pub(crate) struct Flight {
     pub(crate) arrival: Arrival,
+    /// Which of the plan's kinds of requests it is.
+    pub(crate) kind: usize,
     pub(crate) key: Key,
     pub(crate) sent_ns: u64,
     first_byte_ns: Option<u64>,
@@ -313,7 +315,7 @@ impl<'a> Exchange<'a> {
             worker,
             client,
             owner,
-            framer: Framer::new(plan.method == http::Method::HEAD),
+            framer: Framer::new(),
             flights: VecDeque::with_capacity(depth),
             depth,
             broken: false,
@@ -334,10 +336,12 @@ impl<'a> Exchange<'a> {
             };
             let plan = &self.worker.shared.plan;
             let values = self.worker.values(self.owner, now_ns);
-            plan.template.render(&values, out);
+            let kind = self.worker.kind();
+            plan.kinds[kind].template.render(&values, out);
             self.worker.record_sent(arrival, values.key, now_ns);
             self.flights.push_back(Flight {
                 arrival,
+                kind,
                 key: values.key,
                 sent_ns: now_ns,
                 first_byte_ns: None,
@@ -387,13 +391,14 @@ impl<'a> Exchange<'a> {
 
     fn take_responses(&mut self, buf: &mut Buf, now_ns: u64) -> Result<bool, Malformed> {
         while !buf.is_empty() {
-            if self.flights.is_empty() {
+            let Some(oldest) = self.flights.front() else {
                 self.worker
                     .record_unsolicited("bytes on an idle connection");
                 return Ok(false);
-            }
+            };
+            let head_request = self.worker.shared.plan.kinds[oldest.kind].head;
             self.note_first_byte(now_ns);
-            let (taken, response) = self.framer.advance(buf.data())?;
+            let (taken, response) = self.framer.advance(buf.data(), head_request)?;
             buf.consume(taken);
             let Some(response) = response else {
                 debug_assert!(buf.len() < HEAD_BYTES_MAX);

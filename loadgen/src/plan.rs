@@ -25,6 +25,20 @@ pub enum Mode {
     },
 }
 
+impl Mode {
+    /// An open loop at another rate.
+    pub(crate) fn at_rate(&self, per_second: f64) -> Self {
+        let process = match self {
+            Self::Closed => Process::default(),
+            Self::Open { process, .. } => *process,
+        };
+        Self::Open {
+            rate: RateSpec::constant(per_second),
+            process,
+        }
+    }
+}
+
 /// What waits for the time of the next arrival.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Pacing {
@@ -60,17 +74,28 @@ impl Expected {
 /// Too Many Requests (RFC 6585 section 4): what a limiter says when it refuses.
 pub(crate) const LIMITED: u16 = 429;
 
+/// A kind of request.
+#[derive(Clone, Debug)]
+pub(crate) struct Kind {
+    pub(crate) name: String,
+    /// How often it is sent, among the weights of all kinds.
+    pub(crate) weight: u32,
+    pub(crate) template: Template,
+    /// It is a HEAD request: no response has a body.
+    pub(crate) head: bool,
+    /// Statuses that are no errors.
+    pub(crate) expected: Expected,
+}
+
 /// A run.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Where to.
     pub target: Target,
-    /// The method.
-    pub method: http::Method,
     /// Many requests on a connection.
     pub keep_alive: bool,
-    /// What to send.
-    pub(crate) template: Template,
+    /// What to send: one kind of request or a mix, never none.
+    pub(crate) kinds: Vec<Kind>,
     /// Who sends it.
     pub keys: Option<Keys>,
     /// Where that shows.
@@ -95,8 +120,6 @@ pub struct Plan {
     pub requests: Option<u64>,
     /// From the send to the last byte of the response; also for a connection to be made.
     pub timeout: Duration,
-    /// Statuses that are no errors.
-    pub expected: Expected,
     /// How to wait for the next arrival.
     pub pacing: Pacing,
     /// Which driver to run on.

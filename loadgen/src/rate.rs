@@ -26,6 +26,21 @@ const RATE_MAX: f64 = 1e9;
 /// Pieces of a profile.
 const PIECES_MAX: usize = 1000;
 
+impl RateSpec {
+    /// The same rate all the time.
+    #[must_use]
+    pub fn constant(per_second: f64) -> Self {
+        Self {
+            text: format!("{per_second:.0}"),
+            pieces: vec![Piece {
+                from_per_second: per_second,
+                to_per_second: per_second,
+                duration: None,
+            }],
+        }
+    }
+}
+
 impl FromStr for RateSpec {
     type Err = String;
 
@@ -64,8 +79,8 @@ fn parse_piece(text: &str) -> Result<Piece, String> {
         None => (text, None),
     };
     let (from, to) = match rates.split_once("..") {
-        Some((from, to)) => (parse_rate(from)?, parse_rate(to)?),
-        None => (parse_rate(rates)?, parse_rate(rates)?),
+        Some((from, to)) => (per_second(from)?, per_second(to)?),
+        None => (per_second(rates)?, per_second(rates)?),
     };
     if duration == Some(Duration::ZERO) {
         return Err(format!("`{text}`: a duration of 0"));
@@ -77,7 +92,12 @@ fn parse_piece(text: &str) -> Result<Piece, String> {
     })
 }
 
-fn parse_rate(text: &str) -> Result<f64, String> {
+/// Parses `500`, `20k`, `1.5m/s`.
+///
+/// # Errors
+///
+/// A line that says what would be right.
+pub fn per_second(text: &str) -> Result<f64, String> {
     let text = text.trim().trim_end_matches("/s");
     let (digits, factor) = match text.strip_suffix(['k', 'K']) {
         Some(digits) => (digits, 1e3),

@@ -33,8 +33,6 @@ pub(crate) struct Malformed(pub(crate) &'static str);
 #[derive(Debug)]
 pub(crate) struct Framer {
     state: State,
-    /// The requests were HEAD: no response has a body.
-    head_requests: bool,
     status: u16,
     reusable: bool,
     body_bytes: u64,
@@ -59,10 +57,9 @@ struct Head {
 
 impl Framer {
     /// A framer at the start of a connection.
-    pub(crate) fn new(head_requests: bool) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             state: State::Head,
-            head_requests,
             status: 0,
             reusable: true,
             body_bytes: 0,
@@ -72,20 +69,25 @@ impl Framer {
 
     /// Takes from the front of `bytes` what belongs to the current response: the number of bytes taken, and the
     /// response if that completed it. Fewer bytes are taken than there are only when a response is complete or when
-    /// the rest is an incomplete head, which must be given again with more behind it.
+    /// the rest is an incomplete head, which must be given again with more behind it. The answer to a HEAD request has
+    /// no body.
     ///
     /// Cost: one pass of httparse over the head, nothing per body byte but for chunk framing.
     ///
     /// # Errors
     ///
     /// The bytes are not HTTP/1.x, or their framing is contradictory.
-    pub(crate) fn advance(&mut self, bytes: &[u8]) -> Result<(usize, Option<Response>), Malformed> {
+    pub(crate) fn advance(
+        &mut self,
+        bytes: &[u8],
+        head_request: bool,
+    ) -> Result<(usize, Option<Response>), Malformed> {
         let mut taken = 0;
         loop {
             let rest = bytes.get(taken..).unwrap_or_default();
             match self.state {
                 State::Head => {
-                    let Some(head) = parse_head(rest, self.head_requests)? else {
+                    let Some(head) = parse_head(rest, head_request)? else {
                         return Ok((taken, None));
                     };
                     taken += head.bytes;
@@ -145,13 +147,13 @@ impl Framer {
             reusable: self.reusable,
             body_bytes: self.body_bytes,
         };
-        *self = Self::new(self.head_requests);
+        *self = Self::new();
         response
     }
 }
 
 /// Parses one head; `None` if it is incomplete.
-fn parse_head(bytes: &[u8], head_requests: bool) -> Result<Option<Head>, Malformed> {
+fn parse_head(bytes: &[u8], head_request: bool) -> Result<Option<Head>, Malformed> {
     let mut fields = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; FIELDS_MAX];
     let mut response = httparse::Response::new(&mut []);
     let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
@@ -178,7 +180,7 @@ fn parse_head(bytes: &[u8], head_requests: bool) -> Result<Option<Head>, Malform
     let http_1_1 = response.version == Some(1);
     let body = match (framing.chunked, framing.length) {
         // Section 6.3, rule 1: these have no body whatever the fields say.
-        _ if head_requests || status < 200 || status == 204 || status == 304 => State::Sized(0),
+        _ if head_request || status < 200 || status == 204 || status == 304 => State::Sized(0),
         // Rule 3 lets a recipient treat both as an error, and asks that the server be told: this is how.
         (Some(_), Some(_)) => return Err(Malformed("Transfer-Encoding and Content-Length")),
         (Some(true), None) if http_1_1 => State::Chunked(Chunked::START),
@@ -270,13 +272,13 @@ mod tests {
 
     /// Gives `stream` to a framer in pieces of `piece` bytes, as a connection does.
     fn frame(stream: &[u8], piece: usize, head: bool) -> Result<Vec<Response>, Malformed> {
-        let mut framer = Framer::new(head);
+        let mut framer = Framer::new();
         let mut pending: Vec<u8> = Vec::new();
         let mut responses = Vec::new();
         for part in stream.chunks(piece) {
             pending.extend_from_slice(part);
             loop {
-                let (taken, response) = framer.advance(&pending)?;
+                let (taken, response) = framer.advance(&pending, head)?;
                 pending.drain(..taken);
                 let Some(response) = response else { break };
                 responses.push(response);
@@ -376,8 +378,8 @@ mod tests {
     fn an_endless_head_or_endless_interim_responses_are_refused() {
         let mut endless = b"HTTP/1.1 200 OK\r\nX: ".to_vec();
         endless.resize(HEAD_BYTES_MAX, b'x');
-        assert!(Framer::new(false).advance(&endless).is_err());
+        assert!(Framer::new().advance(&endless, false).is_err());
         let interim = b"HTTP/1.1 102 Processing\r\n\r\n".repeat(17);
-        assert!(Framer::new(false).advance(&interim).is_err());
+        assert!(Framer::new().advance(&interim, false).is_err());
     }
 }

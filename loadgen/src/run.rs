@@ -99,7 +99,7 @@ pub(crate) fn run(
         )?);
     }
     drop(sender);
-    let mut stats = Stats::new();
+    let mut stats = Stats::new(shared.plan.kinds.len());
     let mut series = Series::new(threads, matches!(shared.plan.mode, Mode::Open { .. }));
     for part in receiver {
         stats.add(&part.stats);

@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     fn part(second: u64, latency_ns: u64) -> Part {
-        let mut stats = Stats::new();
+        let mut stats = Stats::new(1);
         stats.from_send.record(latency_ns).unwrap();
         stats.statuses.insert(200, 1);
         Part { second, stats }

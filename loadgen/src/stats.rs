@@ -94,13 +94,36 @@ pub(crate) struct Stats {
     /// Requests and failures of the warm-up.
     pub(crate) warmup_requests: u64,
     pub(crate) warmup_failures: u64,
+    /// The same for each kind of request; empty where there is only one.
+    pub(crate) kinds: Vec<KindStats>,
     /// When the last measured request ended, in nanoseconds since the start of the run.
     pub(crate) last_end_ns: u64,
 }
 
-impl Stats {
-    pub(crate) fn new() -> Self {
+/// What one kind of request came to.
+#[derive(Clone, Debug)]
+pub(crate) struct KindStats {
+    pub(crate) responses: u64,
+    pub(crate) failed: u64,
+    /// From the intended start, which is the send in a closed loop.
+    pub(crate) times: Times,
+}
+
+impl KindStats {
+    fn new() -> Self {
         Self {
+            responses: 0,
+            failed: 0,
+            times: times(),
+        }
+    }
+}
+
+impl Stats {
+    pub(crate) fn new(kinds: usize) -> Self {
+        let kinds = if kinds > 1 { kinds } else { 0 };
+        Self {
+            kinds: vec![KindStats::new(); kinds],
             sent: 0,
             succeeded: 0,
             failures: BTreeMap::new(),
@@ -134,6 +157,23 @@ impl Stats {
         self.examples.entry(failure).or_insert_with(why);
     }
 
+    /// A measured request of a kind ended at `now_ns`; `answered`: with a response, `failed`: not as it should.
+    pub(crate) fn record_kind(
+        &mut self,
+        kind: usize,
+        arrival: Arrival,
+        now_ns: u64,
+        (answered, failed): (bool, bool),
+    ) {
+        if let Some(kind) = self.kinds.get_mut(kind) {
+            kind.responses += u64::from(answered);
+            kind.failed += u64::from(failed);
+            if answered {
+                kind.times.saturating_record(now_ns - arrival.intended_ns);
+            }
+        }
+    }
+
     /// A measured request ended at `now_ns`, with a response or too late for one.
     pub(crate) fn record_times(&mut self, arrival: Arrival, sent_ns: u64, now_ns: u64) {
         debug_assert!(arrival.intended_ns <= sent_ns && sent_ns <= now_ns);
@@ -162,6 +202,12 @@ impl Stats {
         self.warmup_requests += other.warmup_requests;
         self.warmup_failures += other.warmup_failures;
         self.last_end_ns = self.last_end_ns.max(other.last_end_ns);
+        for (into, from) in self.kinds.iter_mut().zip(&other.kinds) {
+            into.responses += from.responses;
+            into.failed += from.failed;
+            let added = into.times.add(&from.times);
+            debug_assert!(added.is_ok(), "all histograms have the same bounds");
+        }
         for (into, from) in [
             (&mut self.from_intended, &other.from_intended),
             (&mut self.from_send, &other.from_send),

@@ -83,6 +83,21 @@ fn checked_path(path: &str) -> Result<String, String> {
 }
 
 impl Target {
+    /// The same place with another path.
+    ///
+    /// # Errors
+    ///
+    /// Not a path that can stand in a request line.
+    pub(crate) fn with_path(&self, path: &str) -> Result<Self, String> {
+        if !path.starts_with('/') {
+            return Err(format!("the path `{path}` does not start with a slash"));
+        }
+        Ok(Self {
+            path: checked_path(path)?,
+            ..self.clone()
+        })
+    }
+
     /// Looks the host up, once, on the calling thread, which waits for the system's resolver.
     ///
     /// # Errors

@@ -57,6 +57,8 @@ pub(crate) struct Worker {
     open_loop: bool,
     /// Requests sent.
     counter: Cell<u64>,
+    /// The sum of the weights of all kinds of requests.
+    weights: u64,
     random: RefCell<fastrand::Rng>,
     keys: RefCell<Option<Draw>>,
     accounts: RefCell<Option<Accounts>>,
@@ -80,6 +82,8 @@ impl Worker {
         connections: Connections,
     ) -> Rc<Self> {
         let plan = &shared.plan;
+        let kinds = plan.kinds.len();
+        let weights = plan.kinds.iter().map(|kind| u64::from(kind.weight)).sum();
         let seed = plan.seed.wrapping_add(u64::from(share.thread));
         let keys = plan.keys.as_ref().map(|keys| keys.draw(share, plan.seed));
         let accounts = plan.limit.map(|limit| Accounts::new(limit, share.threads));
@@ -89,7 +93,7 @@ impl Worker {
             shared,
             clock,
             timeout_ns,
-            stats: RefCell::new(Stats::new()),
+            stats: RefCell::new(Stats::new(kinds)),
             schedule: RefCell::new(schedule),
             start_ns: Cell::new(u64::MAX),
             backlog: RefCell::new(VecDeque::new()),
@@ -99,6 +103,7 @@ impl Worker {
             connections_max: usize::try_from(connections.max).unwrap_or(usize::MAX),
             open_loop,
             counter: Cell::new(0),
+            weights,
             random: RefCell::new(fastrand::Rng::with_seed(seed)),
             keys: RefCell::new(keys),
             accounts: RefCell::new(accounts),
@@ -165,7 +170,7 @@ impl Worker {
     fn take_part(&self, second: u64) -> Part {
         Part {
             second,
-            stats: self.stats.replace(Stats::new()),
+            stats: self.stats.replace(Stats::new(self.shared.plan.kinds.len())),
         }
     }
 
@@ -277,6 +282,22 @@ impl Worker {
         }
     }
 
+    /// The kind of the next request.
+    pub(crate) fn kind(&self) -> usize {
+        let kinds = &self.shared.plan.kinds;
+        if kinds.len() < 2 {
+            return 0;
+        }
+        let mut left = self.random.borrow_mut().u64(0..self.weights);
+        let drawn = kinds.iter().position(|kind| {
+            let weight = u64::from(kind.weight);
+            let here = left < weight;
+            left = left.saturating_sub(weight);
+            here
+        });
+        drawn.unwrap_or_default()
+    }
+
     /// Who sends next.
     pub(crate) fn key(&self, now_ns: u64) -> Option<Key> {
         self.keys
@@ -331,6 +352,7 @@ impl Worker {
     pub(crate) fn record_response(&self, flight: Flight, now_ns: u64, response: Response) {
         let Flight {
             arrival,
+            kind,
             key,
             sent_ns,
             ..
@@ -338,7 +360,9 @@ impl Worker {
         if let Some(accounts) = &mut *self.accounts.borrow_mut() {
             accounts.answered(key, sent_ns, response.status != LIMITED);
         }
-        let expected = self.shared.plan.expected.contains(response.status);
+        let expected = self.shared.plan.kinds[kind]
+            .expected
+            .contains(response.status);
         let mut stats = self.stats.borrow_mut();
         if !arrival.measured {
             stats.warmup_requests += 1;
@@ -348,6 +372,7 @@ impl Worker {
         *stats.statuses.entry(response.status).or_default() += 1;
         stats.body_bytes += response.body_bytes;
         stats.record_times(arrival, sent_ns, now_ns);
+        stats.record_kind(kind, arrival, now_ns, (true, !expected));
         if expected {
             stats.succeeded += 1;
         } else {
@@ -358,7 +383,10 @@ impl Worker {
     /// A request that was sent got no response.
     pub(crate) fn record_failure(&self, flight: Flight, now_ns: u64, failure: Failure, why: &str) {
         let Flight {
-            arrival, sent_ns, ..
+            arrival,
+            kind,
+            sent_ns,
+            ..
         } = flight;
         if let Some(accounts) = &mut *self.accounts.borrow_mut() {
             accounts.lost();
@@ -369,6 +397,10 @@ impl Worker {
             self.stats
                 .borrow_mut()
                 .record_times(arrival, sent_ns, now_ns);
+        }
+        if arrival.measured {
+            let mut stats = self.stats.borrow_mut();
+            stats.record_kind(kind, arrival, now_ns, (false, true));
         }
         self.fail(arrival, now_ns, failure, why);
     }

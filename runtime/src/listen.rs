@@ -104,8 +104,8 @@ impl Acceptor {
     }
 
     /// Waits for a connection, until `cancel` says otherwise (then `ECANCELED`). Never drop the future: a
-    /// connection that was accepted meanwhile would be lost. Several calls may wait at once, and each loop turn
-    /// takes one connection for each.
+    /// connection that was accepted meanwhile would be lost. Several calls may wait at once on io_uring, and each loop
+    /// turn takes one connection for each; on epoll only one call may wait, and takes whatever there is.
     ///
     /// # Errors
     ///

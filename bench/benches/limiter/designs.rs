@@ -33,6 +33,8 @@ pub(crate) struct Rate {
 pub(crate) trait Design: Sync + Sized {
     /// What a thread owns.
     type Part: Send;
+    /// Whether it reads a clock itself instead of being told the time.
+    const OWN_CLOCK: bool = false;
     /// A design with room for `keys`, and the parts of `threads`.
     fn new(keys: usize, rate: Rate, threads: usize) -> (Self, Vec<Self::Part>);
     /// Whether one unit of a key is there at `now_ns`.
@@ -97,6 +99,7 @@ pub(crate) struct ArticleGlobal(Mutex<GoBucket>);
 
 impl Design for ArticleGlobal {
     type Part = ();
+    const OWN_CLOCK: bool = true;
     fn new(_keys: usize, rate: Rate, threads: usize) -> (Self, Vec<()>) {
         (Self(Mutex::new(GoBucket::new(rate))), vec![(); threads])
     }
@@ -132,6 +135,7 @@ pub(crate) struct ArticleMap(Mutex<Map<GoBucket>>, Rate);
 
 impl Design for ArticleMap {
     type Part = ();
+    const OWN_CLOCK: bool = true;
     fn new(keys: usize, rate: Rate, threads: usize) -> (Self, Vec<()>) {
         let map = Map::with_capacity_and_hasher(keys, BuildHasherDefault::new());
         (Self(Mutex::new(map), rate), vec![(); threads])
@@ -231,6 +235,7 @@ pub(crate) struct GovernorWhole(governor::DefaultKeyedRateLimiter<u64>);
 
 impl Design for GovernorWhole {
     type Part = ();
+    const OWN_CLOCK: bool = true;
     fn new(_keys: usize, rate: Rate, threads: usize) -> (Self, Vec<()>) {
         (
             Self(governor::RateLimiter::keyed(governor_quota(rate))),
@@ -404,6 +409,7 @@ pub(crate) struct OursWhole {
 
 impl Design for OursWhole {
     type Part = ();
+    const OWN_CLOCK: bool = true;
     fn new(keys: usize, rate: Rate, threads: usize) -> (Self, Vec<()>) {
         let limiter = ours(keys, rate, threads);
         let hasher = KeyHasher::with_secret(1);

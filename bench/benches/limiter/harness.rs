@@ -13,6 +13,8 @@ use crate::designs::{Design, Rate, SECOND, ours};
 
 /// Decisions of one pass over the traffic; longer runs repeat it.
 const TRAFFIC: usize = 1 << 21;
+/// Fewest decisions of a run: some milliseconds.
+const DECISIONS_MIN: u64 = 100_000;
 /// What a thread's clock shows later from one decision to the next: about what a decision takes.
 const STEP_NS: u64 = 10;
 
@@ -89,24 +91,24 @@ pub(crate) fn cost<D: Design>(
             (design, parts)
         });
         bencher.iter_custom(|iterations| {
-            let start_ns = now_ns.fetch_add(iterations * STEP_NS, Ordering::Relaxed);
-            let time = run(design, parts, traffic, iterations, start_ns);
+            // A short run would measure how the threads start.
+            let decisions = iterations.max(DECISIONS_MIN);
+            let start_ns = now_ns.fetch_add(decisions * STEP_NS, Ordering::Relaxed);
+            let time = run(design, parts, traffic, decisions, start_ns);
             samples
                 .borrow_mut()
-                .push((iterations, time.as_nanos() as f64 / iterations as f64));
-            time
+                .push(time.as_nanos() as f64 / decisions as f64);
+            time.mul_f64(iterations as f64 / decisions as f64)
         });
     });
-    // The first samples are criterion's warm-up; their lengths double, the measured ones are the longest.
-    let samples = samples.into_inner();
-    let longest = samples.iter().map(|sample| sample.0).max()?;
-    let mut measured: Vec<f64> = samples
-        .iter()
-        .filter(|sample| sample.0 * 10 >= longest)
-        .map(|sample| sample.1)
-        .collect();
+    let mut samples = samples.into_inner();
+    // The first one finds cold caches.
+    let mut measured = samples.split_off(samples.len().min(1));
     measured.sort_by(f64::total_cmp);
-    measured.get(measured.len() / 2).copied()
+    measured
+        .get(measured.len() / 2)
+        .or_else(|| samples.first())
+        .copied()
 }
 
 /// The time in which each thread makes its decisions, from the first start to the last end.
@@ -114,7 +116,7 @@ fn run<D: Design>(
     design: &D,
     parts: &mut [D::Part],
     traffic: &Traffic,
-    iterations: u64,
+    decisions: u64,
     start_ns: u64,
 ) -> Duration {
     let clock = MonotonicClock::new();
@@ -137,7 +139,10 @@ fn run<D: Design>(
                     }
                     let start = clock.now();
                     let mut now_ns = start_ns;
-                    for &key in keys.iter().cycle().take(iterations as usize) {
+                    // Where the run before left off, so that no short stretch of the traffic gets into the caches.
+                    let done = (start_ns / STEP_NS) as usize % keys.len();
+                    let traffic = keys[done..].iter().chain(keys.iter().cycle());
+                    for &key in traffic.take(decisions as usize) {
                         now_ns += STEP_NS;
                         black_box(design.decide(part, black_box(key), now_ns));
                     }
@@ -173,30 +178,36 @@ pub(crate) fn accuracy<D: Design>(per_second: u32, threads: usize, time: Duratio
     let running = AtomicUsize::new(threads);
     let latest = AtomicU64::new(0);
     let (design, mut parts) = D::new(1_000, rate, threads);
-    let start = clock.now();
+    let earliest = AtomicU64::new(u64::MAX);
     let admitted: u64 = thread::scope(|scope| {
         let workers: Vec<_> = parts
             .iter_mut()
             .map(|part| {
-                let (design, clock, latest) = (&design, &clock, &latest);
-                let (waiting, running) = (&waiting, &running);
+                let (design, clock) = (&design, &clock);
+                let (earliest, latest, waiting, running) = (&earliest, &latest, &waiting, &running);
                 scope.spawn(move || {
                     waiting.fetch_sub(1, Ordering::AcqRel);
                     while waiting.load(Ordering::Acquire) > 0 {
                         thread::yield_now();
                     }
-                    let end = clock.now().saturating_add(time);
+                    let start = clock.now();
+                    earliest.fetch_min(start.as_nanos(), Ordering::Relaxed);
+                    let end = start.saturating_add(time);
                     let mut admitted = 0;
-                    loop {
-                        let now = clock.now();
+                    let mut now = start;
+                    while now < end {
                         admitted += u64::from(design.decide(part, key, since_origin(now)));
-                        if now >= end {
-                            latest.fetch_max(now.as_nanos(), Ordering::Relaxed);
-                            running.fetch_sub(1, Ordering::AcqRel);
-                            design.finish(part, running);
-                            return admitted;
-                        }
+                        now = clock.now();
                     }
+                    // What is still there was due as well.
+                    while design.decide(part, key, since_origin(now)) {
+                        admitted += 1;
+                    }
+                    let last = if D::OWN_CLOCK { clock.now() } else { now };
+                    latest.fetch_max(last.as_nanos(), Ordering::Relaxed);
+                    running.fetch_sub(1, Ordering::AcqRel);
+                    design.finish(part, running);
+                    admitted
                 })
             })
             .collect();
@@ -205,8 +216,8 @@ pub(crate) fn accuracy<D: Design>(per_second: u32, threads: usize, time: Duratio
             .filter_map(|worker| worker.join().ok())
             .sum()
     });
-    let elapsed = Timestamp::from_nanos(latest.into_inner()).saturating_since(start);
-    let refilled = elapsed.as_nanos() * u128::from(per_second) / SECOND.as_nanos();
+    let elapsed = latest.into_inner().saturating_sub(earliest.into_inner());
+    let refilled = u128::from(elapsed) * u128::from(per_second) / SECOND.as_nanos();
     admitted as f64 / (u128::from(rate.burst) + refilled) as f64
 }
 

@@ -13,6 +13,7 @@ mod harness;
 use std::error::Error;
 use std::io::Write;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -35,6 +36,11 @@ const KEYS: [(usize, &str); 4] = [
 /// Rates and threads of the accuracy table.
 const RATES: [u32; 3] = [10, 3_000, 1_000_000];
 const ACCURACY_THREADS: [usize; 3] = [1, 2, 8];
+
+/// Set in a child process that measures the memory of one row: its index.
+const BYTES_OF: &str = "BENCH_BYTES_OF";
+/// Keys of that measurement.
+const BYTES_KEYS: usize = 1_000_000;
 
 /// A row: its name, and what is measured of it for which kind of design.
 struct Row {
@@ -93,6 +99,15 @@ fn rows() -> Vec<Row> {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
+    let rows = rows();
+    if let Ok(index) = std::env::var(BYTES_OF) {
+        let keys = Traffic::new(BYTES_KEYS, 1, false).keys;
+        let bytes = rows
+            .get(index.parse::<usize>()?)
+            .and_then(|row| (row.bytes)(&keys));
+        write!(std::io::stdout(), "{}", bytes.ok_or("nothing to measure")?)?;
+        return Ok(());
+    }
     let flag = |name: &str| std::env::args().any(|argument| argument == name);
     let (test, quick) = (flag("--test"), flag("--quick") || flag("--test"));
     let mut criterion = Criterion::default()
@@ -105,9 +120,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let kinds = if quick { &KEYS[..3] } else { &KEYS[..] };
     let threads: Vec<usize> = if all > 1 { vec![1, all] } else { vec![1] };
 
-    let rows = rows();
-    let costs = costs(&mut criterion, &rows, kinds, &threads);
+    let mut costs = costs(&mut criterion, &rows, kinds, &threads);
     criterion.final_summary();
+    for (index, _) in rows
+        .iter()
+        .enumerate()
+        .filter(|(_, row)| row.limits && !test)
+    {
+        costs[index].bytes = bytes_in_child(index);
+    }
     let grid = accuracies(
         &rows,
         Duration::from_millis(if quick { 50 } else { 400 }),
@@ -138,6 +159,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     Ok(())
+}
+
+/// What a row takes per key, measured in a process that has not freed memory yet which could be used again.
+fn bytes_in_child(row: usize) -> Option<f64> {
+    let child = Command::new(std::env::current_exe().ok()?)
+        .env(BYTES_OF, row.to_string())
+        .output();
+    String::from_utf8(child.ok()?.stdout)
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
 }
 
 /// How many numbers of threads each kind of traffic was measured with.
@@ -178,9 +211,6 @@ fn costs(
                 let cost =
                     (threads >= row.threads_min).then(|| (row.cost)(criterion, &id, traffic));
                 costs.cells[kind].push(cost.flatten());
-                if keys == 1_000_000 && threads == 1 && row.limits {
-                    costs.bytes = (row.bytes)(&free.keys);
-                }
             }
         }
     }

@@ -24,7 +24,7 @@ use super::upstream::Pool;
 use super::{Why, connection};
 use crate::telemetry::{LogWriter, MetricsWriter, WorkerMetrics};
 
-/// Accepts under way per listener: each takes one connection per turn of the loop.
+/// Accepts under way per listener on io_uring: each takes one connection per turn of the loop.
 const ACCEPTS: usize = 16;
 /// Pause after an error of `accept` that will come again at once (no descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -258,7 +258,13 @@ fn open_gates(worker: &Rc<Worker>, listeners: Vec<OwnedFd>) -> io::Result<Vec<Ga
     let open = |(listener, fd)| {
         let acceptor = Rc::new(Acceptor::new(fd)?);
         let canceller = Canceller::new();
-        let loops = (0..ACCEPTS)
+        // epoll knows one waiter per socket: of several, all but the last would wait for ever, and the drain for them.
+        let accepts = if monoio::utils::is_legacy() {
+            1
+        } else {
+            ACCEPTS
+        };
+        let loops = (0..accepts)
             .map(|_| {
                 let accepting = accept(
                     Rc::clone(worker),
@@ -340,15 +346,13 @@ impl<F: Future> Future for CatchUnwind<F> {
     }
 }
 
-/// Sweeps and listens to the inbox until told to drain; then drains.
+/// Sweeps until the inbox says to drain; then drains.
 async fn serve(worker: &Rc<Worker>, gates: &RefCell<Vec<Gate>>, inbox: &flume::Receiver<Command>) {
     let sweeping = monoio::spawn(sweep(Rc::clone(worker)));
-    let timeout = loop {
-        match inbox.recv_async().await {
-            Ok(Command::Drain(timeout)) => break timeout,
-            // The supervisor is gone, and with it the process.
-            Err(flume::RecvError::Disconnected) => break Some(Duration::ZERO),
-        }
+    let timeout = match inbox.recv_async().await {
+        Ok(Command::Drain(timeout)) => timeout,
+        // The supervisor is gone, and with it the process.
+        Err(flume::RecvError::Disconnected) => Some(Duration::ZERO),
     };
     worker.draining.set(true);
     close_gates(worker, gates.take()).await;

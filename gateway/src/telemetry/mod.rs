@@ -11,6 +11,7 @@ pub mod record;
 pub mod render;
 pub mod ring;
 mod series;
+pub mod time;
 
 pub use counter::BUCKET_BOUNDS_NS;
 pub use kinds::{

@@ -17,8 +17,12 @@
 #[macro_use]
 mod support;
 
+mod access_log;
+mod admin;
+mod drain;
 mod limits;
 mod request_path;
+mod startup;
 mod steering;
 mod streaming;
 mod workers;

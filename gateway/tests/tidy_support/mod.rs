@@ -287,3 +287,36 @@ fn is_metric_like(word: &str) -> bool {
         .iter()
         .any(|prefix| word.starts_with(prefix) && word.len() > prefix.len())
 }
+
+/// Links of a page to files of the project that are not there.
+pub(crate) fn dead_links(source: &Source, exists: impl Fn(&str) -> bool) -> Vec<String> {
+    if !source.path.ends_with(".md") {
+        return Vec::new();
+    }
+    let directory = source.path.rsplit_once('/').map_or("", |(path, _)| path);
+    let mut wrong = Vec::new();
+    for (line, text) in (1..).zip(source.text.lines()) {
+        let targets = text
+            .split("](")
+            .skip(1)
+            .filter_map(|it| it.split(')').next());
+        for target in targets {
+            let file = target.split('#').next().unwrap_or_default();
+            if file.is_empty() || file.contains("://") {
+                continue;
+            }
+            let mut path: Vec<&str> = directory.split('/').filter(|it| !it.is_empty()).collect();
+            for part in file.split('/') {
+                if part == ".." {
+                    path.pop();
+                } else if part != "." {
+                    path.push(part);
+                }
+            }
+            if !exists(path.join("/").trim_end_matches('/')) {
+                wrong.push(source.at(line, &format!("{target} leads nowhere")));
+            }
+        }
+    }
+    wrong
+}

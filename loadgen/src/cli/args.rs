@@ -1,7 +1,7 @@
 //! The arguments of a run, and the plan that they make.
 
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -10,13 +10,15 @@ use http::{HeaderName, HeaderValue, Method};
 use super::Error;
 use crate::accuracy::Limit;
 use crate::keys::{self, KeyAs, Keys};
-use crate::plan::{Expected, Mode, Pacing, Plan};
-use crate::rate::RateSpec;
+use crate::live::Show;
+use crate::plan::{Expected, Kind, Mode, Pacing, Plan};
+use crate::rate::{self, RateSpec};
 use crate::request::{self, RequestSpec};
+use crate::scenario::{self, Entry};
 use crate::schedule::Process;
+use crate::search::Bounds;
 use crate::slo::Slo;
 use crate::target::Target;
-use crate::template::Template;
 use crate::units;
 
 #[derive(Debug, Args)]
@@ -28,14 +30,15 @@ pub(super) struct RunArgs {
     /// Closed loop: connections [default: 64]. Open loop: connections opened before the start [default: 16].
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connections: Option<u32>,
-    /// Open loop: connections at most; a request that finds none free waits for one, and the wait is counted.
-    #[arg(long, value_name = "N", default_value = "4096", requires = "rate")]
-    connections_max: u32,
+    /// Open loop: connections at most; a request that finds none free waits for one, and the wait is counted
+    /// [default: 4096].
+    #[arg(long, value_name = "N")]
+    connections_max: Option<u32>,
     /// Open loop, requests per second: 20k, 1k@10s,5k@10s (steps), 0..50k@60s (a ramp).
     #[arg(short, long, value_name = "RATE")]
     rate: Option<RateSpec>,
     /// How arrivals are spaced.
-    #[arg(long, value_enum, default_value_t, requires = "rate")]
+    #[arg(long, value_enum, default_value_t)]
     arrivals: Process,
     /// How long to start requests for [default: 10s, unless --requests or the rate says how long].
     #[arg(short, long, value_name = "TIME", value_parser = units::duration)]
@@ -53,6 +56,9 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "N", default_value = "1", conflicts_with = "rate",
         value_parser = clap::value_parser!(u32).range(1..=1024))]
     pipeline: u32,
+    /// A mix of requests with weights, from a TOML file ([[requests]] with path, weight, method, headers, body, expect).
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["method", "body"])]
+    scenario: Option<PathBuf>,
     /// The method [default: GET, or POST with a body].
     #[arg(short = 'X', long, value_name = "METHOD")]
     method: Option<Method>,
@@ -83,12 +89,11 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "10s")]
     timeout: Duration,
     /// How to wait for the next arrival.
-    #[arg(long, value_enum, default_value_t, requires = "rate")]
+    #[arg(long, value_enum, default_value_t)]
     pacing: Pacing,
-    /// Generator-bound if 1 % of the requests were sent later than this.
-    #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "5ms",
-        requires = "rate")]
-    lag_max: Duration,
+    /// Generator-bound if 1 % of the requests were sent later than this [default: 5ms].
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    lag_max: Option<Duration>,
     /// What to run on.
     #[arg(long, value_enum, default_value_t)]
     driver: Driver,
@@ -101,6 +106,15 @@ pub(super) struct RunArgs {
     /// Write everything as JSON; `-` is standard output, instead of the summary.
     #[arg(long, value_name = "FILE")]
     pub(super) json: Option<PathBuf>,
+    /// Write a report with charts as one HTML file.
+    #[arg(long, value_name = "FILE")]
+    pub(super) html: Option<PathBuf>,
+    /// Write the seconds of the run as CSV.
+    #[arg(long, value_name = "FILE")]
+    pub(super) csv: Option<PathBuf>,
+    /// Show what happens while it runs.
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) live: Show,
     /// No summary.
     #[arg(short, long)]
     pub(super) quiet: bool,
@@ -134,10 +148,72 @@ const DURATION: Duration = Duration::from_secs(10);
 const CONNECTIONS_CLOSED: u32 = 64;
 const CONNECTIONS_OPEN: u32 = 16;
 
+/// Connections of an open loop at most.
+const CONNECTIONS_MAX: u32 = 4096;
+/// Lag beyond which the generator is the bottleneck.
+const LAG_MAX: Duration = Duration::from_millis(5);
+
+/// The arguments of a search: those of its runs, and its bounds.
+#[derive(Debug, Args)]
+pub(super) struct SearchArgs {
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+    /// The first rate tried, per second; it doubles from there.
+    #[arg(long, value_name = "RATE", value_parser = rate::per_second, default_value = "1k")]
+    from: f64,
+    /// The highest rate tried, per second.
+    #[arg(long, value_name = "RATE", value_parser = rate::per_second, default_value = "1m")]
+    to: f64,
+    /// How close to the answer a rate that misses the goal should be found, in per cent.
+    #[arg(long, value_name = "PERCENT", default_value = "5",
+        value_parser = clap::value_parser!(u8).range(1..=50))]
+    precision: u8,
+    /// How often in a row the answer must hold.
+    #[arg(long, value_name = "N", default_value = "3",
+        value_parser = clap::value_parser!(u32).range(1..=100))]
+    confirm: u32,
+}
+
+impl SearchArgs {
+    /// The bounds, and the plan of the first run.
+    pub(super) fn into_plan(mut self) -> Result<(Bounds, Plan), Error> {
+        if self.run.slo.is_none() {
+            return Err(Error::usage(
+                "a search needs a goal: --slo 'p99<5ms,errors<0.1%'",
+            ));
+        }
+        if self.run.rate.is_some() || self.run.requests.is_some() {
+            return Err(Error::usage(
+                "a search chooses its rates: no --rate, no --requests",
+            ));
+        }
+        if self.to < self.from {
+            return Err(Error::usage("--to is below --from"));
+        }
+        self.run.rate = Some(RateSpec::constant(self.from));
+        let bounds = Bounds {
+            from_per_second: self.from,
+            to_per_second: self.to,
+            precision: f64::from(self.precision) / 100.0,
+            confirmations: self.confirm,
+        };
+        Ok((bounds, self.run.into_plan()?))
+    }
+}
+
 impl RunArgs {
     pub(super) fn into_plan(self) -> Result<Plan, Error> {
         if self.timeout.is_zero() {
             return Err(Error::usage("--timeout 0 would fail every request"));
+        }
+        let open_only = self.connections_max.is_some()
+            || self.lag_max.is_some()
+            || self.arrivals != Process::default()
+            || self.pacing != Pacing::default();
+        if self.rate.is_none() && open_only {
+            return Err(Error::usage(
+                "--connections-max, --lag-max, --arrivals and --pacing are for an open loop: add --rate",
+            ));
         }
         let own_duration = self.rate.as_ref().and_then(RateSpec::duration);
         if own_duration.is_some() && self.duration.is_some() {
@@ -157,9 +233,8 @@ impl RunArgs {
         };
         Ok(Plan {
             target: work.target,
-            method: work.method,
             keep_alive: !self.no_keepalive,
-            template: work.template,
+            kinds: work.kinds,
             keys: self.keys,
             key_as: work.key_as,
             limit: self.limit,
@@ -172,14 +247,9 @@ impl RunArgs {
             duration: self.duration.or(own_duration).or(by_default),
             requests: self.requests,
             timeout: self.timeout,
-            expected: match self.limit {
-                _ if !self.expect.is_empty() => Expected::These(self.expect),
-                Some(_) => Expected::SuccessOrLimited,
-                None => Expected::Success,
-            },
             pacing: self.pacing,
             driver: self.driver.into(),
-            lag_max: self.lag_max,
+            lag_max: self.lag_max.unwrap_or(LAG_MAX),
             slo: self.slo,
             seed: self.seed,
         })
@@ -194,7 +264,9 @@ impl RunArgs {
         };
         let connections = self.connections.unwrap_or(by_default);
         let connections_max = if open {
-            self.connections_max.max(connections)
+            self.connections_max
+                .unwrap_or(CONNECTIONS_MAX)
+                .max(connections)
         } else {
             connections
         };
@@ -221,6 +293,41 @@ impl RunArgs {
             .url
             .clone()
             .ok_or_else(|| Error::usage("a URL is missing"))?;
+        let key_as = self.key_as.clone().unwrap_or(KeyAs::Template);
+        let entries = match &self.scenario {
+            Some(file) => self.scenario(file, &target)?,
+            None => vec![self.only_request(&target)?],
+        };
+        let kinds = entries
+            .into_iter()
+            .map(|entry| self.kind(entry, &target, &key_as))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(Error::usage)?;
+        let in_request = kinds.iter().any(|kind| kind.template.has_key());
+        check_keys(self.keys.as_ref(), &key_as, in_request, threads).map_err(Error::usage)?;
+        Ok(Work {
+            target,
+            key_as,
+            kinds,
+        })
+    }
+
+    fn scenario(&self, file: &Path, target: &Target) -> Result<Vec<Entry>, Error> {
+        if target.path != "/" {
+            return Err(Error::usage(
+                "with --scenario the paths come from the file; leave it out of the URL",
+            ));
+        }
+        let in_file = |why: String| Error::usage(format!("{}: {why}", file.display()));
+        let text = std::fs::read_to_string(file).map_err(|error| in_file(error.to_string()))?;
+        let mut entries = scenario::parse(&text, !self.no_keepalive).map_err(in_file)?;
+        for entry in &mut entries {
+            entry.request.headers.extend(self.headers.iter().cloned());
+        }
+        Ok(entries)
+    }
+
+    fn only_request(&self, target: &Target) -> Result<Entry, Error> {
         let body = self.body.as_deref().map_or(Ok(Vec::new()), read_body)?;
         let by_default = if body.is_empty() {
             Method::GET
@@ -228,26 +335,37 @@ impl RunArgs {
             Method::POST
         };
         let method = self.method.clone().unwrap_or(by_default);
-        if method == Method::CONNECT {
-            return Err(Error::usage(
-                "CONNECT is not supported: what follows it is not HTTP",
-            ));
+        Ok(Entry {
+            name: format!("{method} {}", target.path),
+            weight: 1,
+            path: target.path.clone(),
+            request: RequestSpec {
+                method,
+                headers: self.headers.clone(),
+                body,
+                keep_alive: !self.no_keepalive,
+            },
+            expected: None,
+        })
+    }
+
+    fn kind(&self, entry: Entry, target: &Target, key_as: &KeyAs) -> Result<Kind, String> {
+        if entry.request.method == Method::CONNECT {
+            return Err("CONNECT is not supported: what follows it is not HTTP".into());
         }
-        let request = RequestSpec {
-            method: method.clone(),
-            headers: self.headers.clone(),
-            body,
-            keep_alive: !self.no_keepalive,
+        let by_default = || match self.limit {
+            _ if !self.expect.is_empty() => Expected::These(self.expect.clone()),
+            Some(_) => Expected::SuccessOrLimited,
+            None => Expected::Success,
         };
-        let key_as = self.key_as.clone().unwrap_or(KeyAs::Template);
-        let template = request.template(&target, &key_as).map_err(Error::usage)?;
-        check_keys(self.keys.as_ref(), &key_as, template.has_key(), threads)
-            .map_err(Error::usage)?;
-        Ok(Work {
-            target,
-            method,
-            key_as,
-            template,
+        Ok(Kind {
+            template: entry
+                .request
+                .template(&target.with_path(&entry.path)?, key_as)?,
+            head: entry.request.method == Method::HEAD,
+            expected: entry.expected.unwrap_or_else(by_default),
+            name: entry.name,
+            weight: entry.weight,
         })
     }
 }
@@ -260,9 +378,8 @@ struct Size {
 
 struct Work {
     target: Target,
-    method: Method,
     key_as: KeyAs,
-    template: Template,
+    kinds: Vec<Kind>,
 }
 
 /// Cores that the process may use.

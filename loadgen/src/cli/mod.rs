@@ -7,15 +7,17 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
 
-use crate::compare::Finding;
+use crate::compare::Finding as Difference;
+use crate::live::Live;
 use crate::report::{self, Report};
-use crate::slo::Slo;
+use crate::search::{Search, Step};
 use crate::{compare, run, upstream};
-use args::{Driver, RunArgs, cores};
+use args::{Driver, RunArgs, SearchArgs, cores};
 
 /// The result of a run as a code of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +56,7 @@ Exit codes:
   1  requests failed, or the run could not be made
   2  wrong arguments
   3  generator-bound: it could not keep the schedule (no errors otherwise)
-  4  a goal of --slo was missed, or `compare` finds the second run worse";
+  4  a goal of --slo was missed, `search` found no rate, or `compare` finds the second run worse";
 
 /// An HTTP load generator with honest latencies.
 #[derive(Debug, Parser)]
@@ -77,6 +79,8 @@ struct Cli {
 enum Command {
     /// Runs a server to send load to: fast, with answers chosen by path.
     Upstream(UpstreamArgs),
+    /// Finds the highest rate that holds a goal: doubles, bisects, confirms.
+    Search(Box<SearchArgs>),
     /// Compares two runs written with --json: what differs by more than noise.
     Compare(CompareArgs),
 }
@@ -110,6 +114,7 @@ pub fn main() -> ExitCode {
     drop(runtime::limits::raise_open_files());
     let result = match cli.command {
         Some(Command::Upstream(args)) => serve(&args),
+        Some(Command::Search(args)) => find(*args),
         Some(Command::Compare(args)) => compare(&args),
         None => load(cli.run),
     };
@@ -178,18 +183,102 @@ fn compare(args: &CompareArgs) -> Result<Exit, Error> {
     let (page, finding) = compare::compare(&args.before, &args.after)?;
     io::stdout().write_all(page.as_bytes())?;
     Ok(match finding {
-        Finding::NoDifference | Finding::Better => Exit::Ok,
-        Finding::Worse => Exit::Missed,
-        Finding::Unknown => Exit::Failed,
+        Difference::NoDifference | Difference::Better => Exit::Ok,
+        Difference::Worse => Exit::Missed,
+        Difference::Unknown => Exit::Failed,
+    })
+}
+
+/// What a search comes to, for `--json`.
+#[derive(Debug, Serialize)]
+struct Finding {
+    schema: &'static str,
+    goal: String,
+    /// `null`: the first rate misses the goal.
+    rate_per_second: Option<f64>,
+    /// A run was the generator's limit, so that a faster one might find more.
+    generator_bound: bool,
+    runs: Vec<FindingRun>,
+}
+
+#[derive(Debug, Serialize)]
+struct FindingRun {
+    #[serde(flatten)]
+    step: Step,
+    report: Report,
+}
+
+fn find(args: SearchArgs) -> Result<Exit, Error> {
+    let (json, quiet) = (args.run.json.clone(), args.run.quiet);
+    let (bounds, mut plan) = args.into_plan()?;
+    let to_stdout = json.as_deref() == Some(Path::new("-"));
+    let mut out: Box<dyn Write> = if quiet || to_stdout {
+        Box::new(io::sink())
+    } else {
+        Box::new(io::stdout())
+    };
+    let stop = stop_on_signal()?;
+    let mut search = Search::new(bounds);
+    let mut reports = Vec::new();
+    while let Some(rate) = search.next()
+        && !stop.load(Ordering::Relaxed)
+    {
+        plan.mode = plan.mode.at_rate(rate);
+        let report = Report::new(&plan, &run::run(plan.clone(), &stop, |_| {})?);
+        let held = report.verdict.holds();
+        writeln!(out, "{}", report::step(rate, &report, held))?;
+        search.record(held);
+        reports.push(report);
+    }
+    let generator_bound = reports.iter().any(|report| report.verdict.generator_bound);
+    let goal = plan.slo.map_or(String::new(), |slo| slo.to_string());
+    match search.answer() {
+        Some(rate) => writeln!(
+            out,
+            "\n{rate:.0}/s is the highest rate found that holds {goal}"
+        )?,
+        None => writeln!(out, "\nno rate found that holds {goal}")?,
+    }
+    if generator_bound {
+        writeln!(
+            out,
+            "some runs were generator-bound: another generator might find more"
+        )?;
+    }
+    if let Some(path) = json {
+        let runs = search.steps().iter().copied().zip(reports);
+        let finding = Finding {
+            schema: "ringgate-load-search/1",
+            goal,
+            rate_per_second: search.answer(),
+            generator_bound,
+            runs: runs
+                .map(|(step, report)| FindingRun { step, report })
+                .collect(),
+        };
+        write_json(&finding, &path)?;
+    }
+    Ok(match search.answer() {
+        _ if generator_bound => Exit::GeneratorBound,
+        Some(_) => Exit::Ok,
+        None => Exit::Missed,
     })
 }
 
 fn load(args: RunArgs) -> Result<Exit, Error> {
-    let (json, quiet) = (args.json.clone(), args.quiet);
+    let (json, html, csv) = (args.json.clone(), args.html.clone(), args.csv.clone());
+    let (quiet, mut live) = (args.quiet, Live::new(args.live));
     let plan = args.into_plan()?;
     let stop = stop_on_signal()?;
-    let outcome = run::run(plan.clone(), &stop, |_| {})?;
+    let outcome = run::run(plan.clone(), &stop, |interval| live.show(interval))?;
+    live.end();
     let report = Report::new(&plan, &outcome);
+    if let Some(path) = html {
+        write_file(&path, report::html(&report).as_bytes())?;
+    }
+    if let Some(path) = csv {
+        write_file(&path, report::csv(&report).as_bytes())?;
+    }
     let to_stdout = json.as_deref() == Some(Path::new("-"));
     if let Some(path) = json {
         write_json(&report, &path)?;
@@ -197,8 +286,7 @@ fn load(args: RunArgs) -> Result<Exit, Error> {
     if !quiet && !to_stdout {
         io::stdout().write_all(report::text(&report).as_bytes())?;
     }
-    let errors_allowed = plan.slo.as_ref().is_some_and(Slo::allows_errors);
-    Ok(if !report.verdict.clean && !errors_allowed {
+    Ok(if !report.verdict.clean && !report.verdict.errors_allowed {
         Exit::Failed
     } else if report.verdict.generator_bound {
         Exit::GeneratorBound
@@ -209,14 +297,18 @@ fn load(args: RunArgs) -> Result<Exit, Error> {
     })
 }
 
-fn write_json(report: &Report, path: &Path) -> Result<(), Error> {
-    let mut json = serde_json::to_string_pretty(report).map_err(io::Error::from)?;
+fn write_json(document: &impl Serialize, path: &Path) -> Result<(), Error> {
+    let mut json = serde_json::to_string_pretty(document).map_err(io::Error::from)?;
     json.push('\n');
     if path == Path::new("-") {
         io::stdout().write_all(json.as_bytes())?;
         return Ok(());
     }
-    std::fs::write(path, json).map_err(|error| Error {
+    write_file(path, json.as_bytes())
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    std::fs::write(path, bytes).map_err(|error| Error {
         exit: Exit::Failed,
         message: format!("cannot write {}: {error}", path.display()),
     })

@@ -1,6 +1,9 @@
 //! What a run says at its end: one value, written as JSON or as a page of text.
 
+mod chart;
+mod csv;
 mod histogram;
+mod html;
 mod text;
 
 use std::collections::BTreeMap;
@@ -8,17 +11,20 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::plan::{Mode, Plan};
+use crate::plan::{Kind, Mode, Plan};
 use crate::run::Outcome;
 use crate::schedule::Process;
-use crate::slo::Measure;
-use crate::stats::Times;
+use crate::slo::{Measure, Slo};
+use crate::stats::{KindStats, Times};
 
 pub use crate::accuracy::{Accuracy, KeyAccount, SecondAccount};
 pub use crate::series::Interval;
 pub use crate::slo::Judgement;
 pub use crate::stats::Failure;
-pub use text::text;
+pub use csv::csv;
+pub use html::html;
+pub(crate) use text::time;
+pub use text::{step, text};
 
 /// The result of a run. Field names are part of the interface: they are added to, never renamed.
 #[derive(Clone, Debug, Serialize)]
@@ -31,8 +37,8 @@ pub struct Report {
     pub target: String,
     /// The address it stood for.
     pub address: String,
-    /// The method.
-    pub method: String,
+    /// Method and path, or the size of the mix.
+    pub request: String,
     /// `open` or `closed`.
     pub mode: &'static str,
     /// The rate as it was asked for; open loop only.
@@ -75,6 +81,8 @@ pub struct Report {
     pub received_bytes: u64,
     /// Complete responses by status.
     pub statuses: BTreeMap<u16, u64>,
+    /// Each kind of request of a mix; empty where there is no mix.
+    pub kinds: Vec<KindReport>,
     /// Errors by kind; a kind that did not happen is absent.
     pub errors: BTreeMap<Failure, u64>,
     /// One message for each kind of error.
@@ -114,6 +122,33 @@ pub struct Requests {
     pub warmup_failed: u64,
 }
 
+/// One kind of request of a mix.
+#[derive(Clone, Debug, Serialize)]
+pub struct KindReport {
+    /// Its name.
+    pub name: String,
+    /// Its weight among those of all kinds.
+    pub weight: u32,
+    /// Complete responses, whatever their status.
+    pub responses: u64,
+    /// Errors.
+    pub failed: u64,
+    /// From the intended start (the send in a closed loop) to the last byte of those responses.
+    pub latency: Latency,
+}
+
+impl KindReport {
+    fn new((kind, stats): (&Kind, &KindStats)) -> Self {
+        Self {
+            name: kind.name.clone(),
+            weight: kind.weight,
+            responses: stats.responses,
+            failed: stats.failed,
+            latency: Latency::of(&stats.times),
+        }
+    }
+}
+
 /// A distribution of times, in microseconds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Latency {
@@ -139,6 +174,8 @@ pub struct Latency {
     pub p99_99_us: f64,
     /// The largest.
     pub max_us: f64,
+    /// Quantiles with the times that they are, in microseconds: 10 for each nine, up to the largest sample.
+    pub curve: Vec<(f64, f64)>,
     /// All of it, in nanoseconds: HdrHistogram V2, deflated, in base64, as other tools for these histograms read it.
     pub histogram: String,
 }
@@ -159,6 +196,8 @@ pub struct Cpu {
 pub struct Verdict {
     /// No errors.
     pub clean: bool,
+    /// A goal is about errors, so that they are judged by it alone.
+    pub errors_allowed: bool,
     /// The generator could not keep the schedule: the latencies are partly its own.
     pub generator_bound: bool,
     /// The run was ended by the user.
@@ -201,7 +240,16 @@ impl Report {
             version: env!("CARGO_PKG_VERSION"),
             target: plan.target.to_string(),
             address: outcome.endpoint.to_string(),
-            method: plan.method.to_string(),
+            request: match plan.kinds.as_slice() {
+                [only] => only.name.clone(),
+                kinds => format!("{} kinds of requests", kinds.len()),
+            },
+            kinds: plan
+                .kinds
+                .iter()
+                .zip(&stats.kinds)
+                .map(KindReport::new)
+                .collect(),
             mode: if rate.is_some() { "open" } else { "closed" },
             rate: rate.map(ToString::to_string),
             rate_per_second_intended: rate
@@ -264,9 +312,21 @@ impl Latency {
             p99_9_us: at(0.999),
             p99_99_us: at(0.9999),
             max_us: microseconds(times.max()),
+            curve: curve(times),
             histogram: histogram::encode(times),
         }
     }
+}
+
+fn curve(times: &Times) -> Vec<(f64, f64)> {
+    (0..)
+        .map(|step: i32| 10_f64.powf(-f64::from(step) / 10.0))
+        .take_while(|rest| rest * times.len() as f64 >= 1.0)
+        .map(|rest| {
+            let quantile = 1.0 - rest;
+            (quantile, microseconds(times.value_at_quantile(quantile)))
+        })
+        .collect()
 }
 
 fn microseconds(nanoseconds: u64) -> f64 {
@@ -296,6 +356,14 @@ fn measured(measure: Measure, open: bool, outcome: &Outcome) -> f64 {
 }
 
 impl Verdict {
+    /// The run is as good as it should be, and can be relied on.
+    pub(crate) fn holds(&self) -> bool {
+        (self.clean || self.errors_allowed)
+            && self.slo_held != Some(false)
+            && !self.generator_bound
+            && !self.interrupted
+    }
+
     fn new(plan: &Plan, outcome: &Outcome) -> Self {
         let stats = &outcome.stats;
         let open = matches!(plan.mode, Mode::Open { .. });
@@ -337,6 +405,7 @@ impl Verdict {
         });
         Self {
             clean: stats.failed() == 0,
+            errors_allowed: plan.slo.as_ref().is_some_and(Slo::allows_errors),
             generator_bound,
             interrupted: outcome.interrupted,
             slo_held: plan

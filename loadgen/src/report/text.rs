@@ -13,12 +13,30 @@ pub fn text(report: &Report) -> String {
     page
 }
 
+/// One line on one run of a search.
+#[must_use]
+pub fn step(rate_per_second: f64, report: &Report, held: bool) -> String {
+    let latency = report
+        .latency_from_intended
+        .as_ref()
+        .unwrap_or(&report.latency_from_send);
+    let verdict = match (held, report.verdict.generator_bound) {
+        (true, _) => "held",
+        (false, true) => "missed: generator-bound",
+        (false, false) => "missed",
+    };
+    format!(
+        "{rate_per_second:>10.0}/s  p50 {:>8}  p99 {:>8}  max {:>8}  {} failed  {verdict}",
+        time(latency.p50_us),
+        time(latency.p99_us),
+        time(latency.max_us),
+        report.requests.failed
+    )
+}
+
 fn write_page(page: &mut String, report: &Report) -> fmt::Result {
-    writeln!(
-        page,
-        "{} {}  ({})",
-        report.method, report.target, report.address
-    )?;
+    writeln!(page, "{}  ({})", report.target, report.address)?;
+    writeln!(page, "{}", report.request)?;
     write_mode(page, report)?;
     writeln!(page, "{} ({})\n", report.driver, report.driver_flags)?;
     if let Some(reason) = &report.driver_fallback {
@@ -102,23 +120,25 @@ fn write_accuracy(page: &mut String, report: &Report) -> fmt::Result {
 }
 
 fn write_mode(page: &mut String, report: &Report) -> fmt::Result {
-    let threads = count(report.threads, "thread");
     match (&report.rate, report.arrivals) {
-        (Some(rate), Some(arrivals)) => write!(
-            page,
-            "open loop, {arrivals} {rate}/s, {threads}, {} to {} connections",
-            report.connections, report.connections_max
-        )?,
-        _ => write!(
-            page,
-            "closed loop, {}, {threads}",
-            count(report.connections, "connection")
-        )?,
+        (Some(rate), Some(arrivals)) => {
+            write!(page, "open loop, {rate} requests/s ({arrivals})")?;
+        }
+        _ => write!(page, "closed loop")?,
     }
     writeln!(
         page,
-        ", {:.1} s after {:.1} s of warm-up",
+        " for {:.1} s after {:.1} s of warm-up",
         report.measured_s, report.warmup_s
+    )?;
+    if report.connections_max > report.connections {
+        write!(page, "{} to ", report.connections)?;
+    }
+    writeln!(
+        page,
+        "{}, {}",
+        count(report.connections_max, "connection"),
+        count(report.threads, "thread")
     )
 }
 
@@ -158,6 +178,22 @@ fn write_latencies(page: &mut String, report: &Report) -> fmt::Result {
         }
         writeln!(page)?;
     }
+    for kind in &report.kinds {
+        let failed = if kind.failed > 0 {
+            format!("  {} failed", kind.failed)
+        } else {
+            String::new()
+        };
+        let latency = &kind.latency;
+        writeln!(
+            page,
+            " {:<28}{:>10} responses  p50 {:>7}  p99 {:>7}{failed}",
+            kind.name,
+            kind.responses,
+            time(latency.p50_us),
+            time(latency.p99_us)
+        )?;
+    }
     if report.latency_from_intended.is_none() {
         writeln!(
             page,
@@ -168,13 +204,14 @@ fn write_latencies(page: &mut String, report: &Report) -> fmt::Result {
 }
 
 /// A time in the unit that gives three or four digits.
-fn time(microseconds: f64) -> String {
+pub(crate) fn time(microseconds: f64) -> String {
     match microseconds {
         us if us < 10.0 => format!("{us:.2} us"),
         us if us < 1_000.0 => format!("{us:.0} us"),
         us if us < 10_000.0 => format!("{:.2} ms", us / 1e3),
         us if us < 1_000_000.0 => format!("{:.0} ms", us / 1e3),
-        us => format!("{:.2} s", us / 1e6),
+        us if us < 10_000_000.0 => format!("{:.2} s", us / 1e6),
+        us => format!("{:.0} s", us / 1e6),
     }
 }
 

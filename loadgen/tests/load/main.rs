@@ -10,5 +10,8 @@ mod errors;
 mod exit_codes;
 mod keys;
 mod modes;
+mod outputs;
+mod scenario;
+mod search;
 mod stall;
 mod support;

@@ -241,7 +241,7 @@ fn a_body_of_a_megabyte_goes_out_and_comes_back() {
             &upstream.url("/bytes/1048576"),
         ]);
         assert_eq!(run.code, 0, "{:#}", run.report);
-        assert_eq!(run.report["method"], "POST");
+        assert_eq!(run.report["request"], "POST /bytes/1048576");
         assert!(run.number("/received_bytes") >= 20.0 * 1_048_576.0);
     }
 }

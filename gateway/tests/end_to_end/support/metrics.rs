@@ -17,16 +17,12 @@ impl Metrics {
                 Some(rest) => rest.rsplit_once("} ")?,
                 None => ("", rest.strip_prefix(' ')?),
             };
-            let has = |(key, value): &(&str, &str)| {
-                its_labels
-                    .split("\",")
-                    .any(|pair| pair.trim_end_matches('"') == format!("{key}=\"{value}"))
-            };
-            labels
-                .iter()
-                .all(has)
-                .then(|| value.parse::<f64>().unwrap())
+            let its_labels = format!(",{its_labels},");
+            let has =
+                |(key, value): &(&str, &str)| its_labels.contains(&format!(",{key}=\"{value}\","));
+            labels.iter().all(has).then(|| value.parse().unwrap())
         });
-        series.sum()
+        // The empty sum of floats is -0.
+        series.fold(0.0, |sum: f64, value: f64| sum + value)
     }
 }

@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 pub(crate) use client::{Client, get, send};
 pub(crate) use config::{Launch, to_upstream};
 pub(crate) use gateway::{Ended, Folder, Gateway};
-pub(crate) use http::{Request, Response};
+pub(crate) use http::Request;
+pub(crate) use process::deny_io_uring;
 pub(crate) use skip::{has_io_uring, skip};
-pub(crate) use upstream::{Exchange, Upstream, ok};
+pub(crate) use upstream::{Upstream, ok};
 
 /// Longer than anything here takes on a busy machine; a test that waits this long has failed.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
