@@ -11,8 +11,9 @@ use crate::support::{Client, Driver, Gateway, Launch, Upstream, eventually, skip
 /// Of every gateway here, however many cores there are.
 const WORKERS: usize = 4;
 const OWN: &str = "[[routes]]\nname = \"own\"\npath = \"/own\"\nrespond = { body = \"own\" }\n";
-/// So low that a client asks for more on the busiest machine; so high that the bucket takes two seconds to refill.
+/// So low that clients on the busiest machine ask for more.
 const RATE_PER_SECOND: f64 = 20.0;
+/// Two seconds' worth: no pause of a worker's replacement lets the bucket fill up.
 const BURST: f64 = 40.0;
 /// How long a client presses.
 const PRESSURE: Duration = Duration::from_secs(1);
