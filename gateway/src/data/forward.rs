@@ -116,8 +116,7 @@ pub(super) async fn forward(
                 return Ok(Next::Close);
             }
             Ok(Ended::Response(finished)) => {
-                let duration = worker.clock.now().saturating_duration_since(record.started);
-                worker.metrics.upstream_finished(upstream, duration);
+                record.upstream_answered = true;
                 return Ok(settle(connection, pool, lease, body, &finished).await);
             }
             // An endpoint may close an idle connection at the moment we use it: once more, on a new one.
@@ -475,13 +474,14 @@ impl Download<'_> {
     async fn run(mut self) -> Result<Ended, Error> {
         let (head, response) = self.final_head().await?;
         self.head_seen.set(true);
-        self.record.first_byte = Some(
-            self.writer
-                .worker
+        let worker = &self.writer.worker;
+        // Only the access log tells it, and a reading of the clock costs more than a decision of the limiter.
+        self.record.first_byte = worker.log.as_ref().map(|_| {
+            worker
                 .clock
                 .now()
-                .saturating_duration_since(self.record.started),
-        );
+                .saturating_duration_since(self.record.started)
+        });
         if response.is_upgrade() {
             let forward = self.forward_response(BodyFraming::None, true);
             self.put_head(&head, &response, &forward);
