@@ -17,7 +17,7 @@ fn logging_to(driver: Driver, upstream: &Upstream, path: &Path) -> Gateway {
 fn records(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap_or_default();
     // The last line may be under way.
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
     whole
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
@@ -54,7 +55,7 @@ impl Client {
 
     #[track_caller]
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream().write_all(bytes.as_ref()).unwrap();
+        self.reading.stream.write_all(bytes.as_ref()).unwrap();
     }
 
     /// Sends `GET target` with a Host.
@@ -103,6 +104,12 @@ impl Client {
         let (rest, orderly) = self.reading.rest();
         assert_eq!(String::from_utf8_lossy(&rest), "", "bytes before the close");
         orderly
+    }
+
+    /// Ends the connection with a reset.
+    pub(crate) fn abort(self) {
+        let socket = socket2::SockRef::from(self.stream());
+        socket.set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     /// Sends no more.

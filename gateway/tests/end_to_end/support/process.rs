@@ -5,7 +5,7 @@
 )]
 
 use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::{fs, io};
 
 /// Sends a signal to a child that has not been waited for, so that its number is nobody else's.
@@ -13,7 +13,12 @@ pub(super) fn signal(pid: u32, signal: i32) {
     let pid = i32::try_from(pid).unwrap();
     // SAFETY: takes two numbers, touches no memory of ours.
     let result = unsafe { libc::kill(pid, signal) };
-    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+}
+
+/// Tells a child to end in order.
+pub(crate) fn terminate(child: &Child) {
+    signal(child.id(), libc::SIGTERM);
 }
 
 pub(super) fn open_files(pid: u32) -> usize {

@@ -130,7 +130,7 @@ impl Exchange {
     }
 
     /// Ends the connection, in order.
-    pub(crate) fn close(&mut self) {
+    pub(crate) fn close(&self) {
         drop(self.reading.stream.shutdown(Shutdown::Both));
     }
 
