@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Driver, Gateway, Launch, Response, get, send};
+use crate::support::{Client, Driver, Gateway, Launch, get, send};
 
 /// A route for everything, with these limits and an answer of the gateway's own.
 fn limited(driver: Driver, limits: &str, names: &str) -> Gateway {
@@ -68,9 +68,9 @@ fn top(gateway: &Gateway) -> Value {
     page
 }
 
-fn from(last: u8, gateway: &Gateway) -> Response {
+fn from(last: u8, gateway: &Gateway) -> Client {
     let address = SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0));
-    Client::connect_from(address, gateway.address).get("/")
+    Client::connect_from(address, gateway.address)
 }
 
 on_both_drivers! {
@@ -136,7 +136,7 @@ on_both_drivers! {
         ]);
         let limit = "[limits.a]\nkey = [\"client_ip\", \"route\"]\nrate = \"1/h\"\nburst = 1";
         let gateway = limited(driver, limit, "\"a\"");
-        assert_eq!([1, 1, 2, 2].map(|last| from(last, &gateway).status), [200, 429, 200, 429]);
+        assert_eq!([1, 1, 2, 2].map(|last| from(last, &gateway).get("/").status), [200, 429, 200, 429]);
     }
 
     fn of_several_limits_all_are_charged_or_none(driver) {
@@ -183,15 +183,15 @@ on_both_drivers! {
              { key = \"127.0.0.8/30\", rate = \"1/m\", burst = 2 },\n\
              { key = \"127.0.0.9\", mode = \"off\" },\n\
              { key = \"127.0.0.10\", mode = \"shadow\" },\n]", "\"a\"");
-        let ask = |last: u8| -> Vec<u16> { (0..4).map(|_| from(last, &gateway).status).collect() };
+        let ask = |last: u8| -> Vec<u16> { (0..4).map(|_| from(last, &gateway).get("/").status).collect() };
         assert_eq!(ask(1), [200, 429, 429, 429]);
         assert_eq!(ask(7), [200, 200, 200, 429]);
         assert_eq!(ask(8), [200, 200, 429, 429]);
         assert_eq!(ask(11), [200, 200, 429, 429], "each address of a network for itself");
         assert_eq!(ask(9), [200; 4]);
         assert_eq!(ask(10), [200; 4]);
-        assert_eq!(from(7, &gateway).value("ratelimit-policy"), "\"a\";q=3;w=180");
-        assert_eq!(from(1, &gateway).value("ratelimit-policy"), "\"a\";q=1;w=3600");
+        assert_eq!(from(7, &gateway).get("/").value("ratelimit-policy"), "\"a\";q=3;w=180");
+        assert_eq!(from(1, &gateway).get("/").value("ratelimit-policy"), "\"a\";q=1;w=3600");
         let metrics = gateway.metrics();
         let decided = |outcome| metrics.sum("ringgate_ratelimit_decisions_total", &[("outcome", outcome)]);
         assert_eq!((decided("allowed"), decided("limited")), (9.0, 10.0), "nothing of who is off");
@@ -217,7 +217,7 @@ on_both_drivers! {
         let gateway = limited(driver, limits, "\"a\", \"b\"");
         for (last, count) in [(1, 3), (2, 7), (3, 1)] {
             for _ in 0..count {
-                from(last, &gateway);
+                from(last, &gateway).get("/");
             }
         }
         let page = top(&gateway);
