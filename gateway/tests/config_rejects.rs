@@ -235,6 +235,8 @@ rejects! {
         ["5:22: error: limits.a.overrides.key: the limit's key has 2 parts; write a value for each, as an array; found 1"];
     an_override_for_a_network_among_parts(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"key = ["client_ip", "route"]"#, r#"overrides = [{ key = ["10.0.0.0/8", "r"], mode = "off" }]"#) =>
         [r#"5:22: error: limits.a.overrides.key: `10.0.0.0/8` is not an address; networks are for keys of "client_ip" alone"#];
+    an_override_for_a_route_that_is_not_there(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"key = "route""#, r#"overrides = [{ key = "user", mode = "off" }, { key = "users", mode = "off" }]"#, "[[routes]]", r#"name = "users""#, "respond = {}") =>
+        ["5:22: error: limits.a.overrides.key: no route is named `user`; did you mean `users`?"];
     an_override_that_would_never_match(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"key = "header:a""#, r#"overrides = [{ key = " x", mode = "off" }]"#) =>
         ["5:22: error: limits.a.overrides.key: ` x` would never match: headers are counted without blanks at their ends"];
     an_override_key_from_the_environment_without_showing_it(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"overrides = [{ key = "${SECRET}", mode = "off" }]"#) =>

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::address::{parse_host, parse_name};
+use super::address::parse_host;
 use super::nearest::did_you_mean;
 use super::resolved::{HostPattern, KeyPart, OverrideKey, OverrideValue};
 
@@ -50,8 +50,12 @@ pub(super) fn parse_part(text: &str) -> Result<KeyPart, String> {
     }
 }
 
-/// Reads whom an override is for: one text for each part of the limit's key.
-pub(super) fn parse_override(parts: &[KeyPart], texts: &[String]) -> Result<OverrideKey, String> {
+/// Reads whom an override is for: one text for each part of the limit's key. `routes`: the names of all.
+pub(super) fn parse_override(
+    parts: &[KeyPart],
+    texts: &[String],
+    routes: &[String],
+) -> Result<OverrideKey, String> {
     if let ([KeyPart::ClientIp], [text]) = (parts, texts) {
         return network(text).map(OverrideKey::Network);
     }
@@ -65,7 +69,7 @@ pub(super) fn parse_override(parts: &[KeyPart], texts: &[String]) -> Result<Over
     let values = parts
         .iter()
         .zip(texts)
-        .map(|(part, text)| value(part, text));
+        .map(|(part, text)| value(part, text, routes));
     values.collect::<Result<_, _>>().map(OverrideKey::Values)
 }
 
@@ -86,7 +90,7 @@ fn network(text: &str) -> Result<IpNet, String> {
     Ok(network)
 }
 
-fn value(part: &KeyPart, text: &str) -> Result<OverrideValue, String> {
+fn value(part: &KeyPart, text: &str, routes: &[String]) -> Result<OverrideValue, String> {
     match part {
         KeyPart::ClientIp => {
             let address: IpAddr = text.parse().map_err(|_| {
@@ -98,13 +102,18 @@ fn value(part: &KeyPart, text: &str) -> Result<OverrideValue, String> {
             HostPattern::Exact(host) => Ok(OverrideValue::Text(host)),
             HostPattern::Suffix(_) => Err(format!("`{text}`: an override is for one host")),
         },
-        KeyPart::Route => parse_name(text).map(OverrideValue::Text),
+        KeyPart::Route if !routes.iter().any(|route| route == text) => {
+            let near = did_you_mean(text, routes);
+            Err(format!("no route is named `{text}`{near}"))
+        }
         KeyPart::Header(_) if text.trim() != text => Err(format!(
             "`{text}` would never match: headers are counted without blanks at their ends"
         )),
-        KeyPart::Header(_) | KeyPart::Cookie(_) | KeyPart::Query(_) | KeyPart::Path(_) => {
-            Ok(OverrideValue::Text(text.to_owned()))
-        }
+        KeyPart::Header(_)
+        | KeyPart::Cookie(_)
+        | KeyPart::Query(_)
+        | KeyPart::Path(_)
+        | KeyPart::Route => Ok(OverrideValue::Text(text.to_owned())),
     }
 }
 

@@ -150,14 +150,19 @@ static OVERRIDE_MODE: Optional<Word<LimitMode>> = Optional {
 ///
 /// One without a usable rate is kept with a placeholder, so that routes that name it are not reported as well; its
 /// problem was noted, and a reading with problems is never used.
-pub(super) fn read(sections: Vec<(Located<String>, Section<'_>)>) -> Vec<LimitConfig> {
+///
+/// `routes`: the names of all, to which overrides may refer.
+pub(super) fn read(
+    sections: Vec<(Located<String>, Section<'_>)>,
+    routes: &[String],
+) -> Vec<LimitConfig> {
     sections
         .into_iter()
-        .map(|(name, section)| read_one(name, &section))
+        .map(|(name, section)| read_one(name, &section, routes))
         .collect()
 }
 
-fn read_one(name: Located<String>, section: &Section<'_>) -> LimitConfig {
+fn read_one(name: Located<String>, section: &Section<'_>, routes: &[String]) -> LimitConfig {
     if let Err(message) = parse_name(&name.value) {
         section.reader().problem(name.at, "limits", message);
     }
@@ -174,7 +179,7 @@ fn read_one(name: Located<String>, section: &Section<'_>) -> LimitConfig {
     let mode = section.get(&MODE);
     LimitConfig {
         name: name.value,
-        overrides: read_overrides(section, key.as_deref(), mode),
+        overrides: read_overrides(section, key.as_deref(), mode, routes),
         key: key.unwrap_or_default(),
         rate,
         burst,
@@ -210,6 +215,7 @@ fn read_overrides(
     limit: &Section<'_>,
     parts: Option<&[KeyPart]>,
     mode: LimitMode,
+    routes: &[String],
 ) -> Vec<OverrideConfig> {
     let sections = limit.tables(&OVERRIDES, &OVERRIDE_KEYS);
     if sections.len() > LIMIT_OVERRIDES_MAX {
@@ -239,7 +245,7 @@ fn read_overrides(
             let (parts, texts) = (parts?, texts?);
             let secret = texts.iter().any(|text| text.secret);
             let texts: Vec<String> = texts.into_iter().map(|text| text.value).collect();
-            let key = match parse_override(parts, &texts) {
+            let key = match parse_override(parts, &texts, routes) {
                 Ok(key) => key,
                 Err(message) => {
                     let hidden = || "the value from the environment is no such key".into();

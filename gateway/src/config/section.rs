@@ -362,6 +362,21 @@ impl<'a> Section<'a> {
         elements.iter().filter_map(open).collect()
     }
 
+    /// The texts under `name` in the tables of the array under a key, for who refers to them; notes no problem.
+    pub(super) fn peek(&self, key: &Nested, name: &str) -> Vec<String> {
+        let array = self
+            .lookup(key.name)
+            .and_then(|value| value.get_ref().as_array());
+        let texts = array
+            .into_iter()
+            .flatten()
+            .filter_map(|element| element.get_ref().as_table()?.get(name)?.get_ref().as_str());
+        texts
+            .filter_map(|text| interpolate(text, self.reader.env).ok())
+            .map(|found| found.text.to_string())
+            .collect()
+    }
+
     /// The tables under the names in a table (`[upstreams.NAME]`), in the order of the file.
     pub(super) fn named_tables(&self, key: &Nested, keys: &Keys) -> Vec<(Located<String>, Self)> {
         let Some(value) = self.lookup(key.name) else {

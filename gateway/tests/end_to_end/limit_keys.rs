@@ -201,7 +201,7 @@ on_both_drivers! {
 
     fn listed_values_get_what_the_list_says(driver) {
         let gateway = limited(driver, "[limits.a]\nkey = [\"header:x-api-key\", \"route\"]\nrate = \"1/h\"\nburst = 1\n\
-             overrides = [{ key = [\"gold\", \"all\"], rate = \"1/m\", burst = 3 }, { key = [\"gold\", \"other\"], mode = \"off\" }]",
+             overrides = [{ key = [\"gold\", \"all\"], rate = \"1/m\", burst = 3 }, { key = [\"bronze\", \"all\"], mode = \"off\" }]",
              "\"a\"");
         let ask = |value: &str| {
             let requests = vec![request("/", &format!("x-api-key: {value}\r\n")); 4];
@@ -209,6 +209,7 @@ on_both_drivers! {
         };
         assert_eq!(ask("gold"), [200, 200, 200, 429]);
         assert_eq!(ask("silver"), [200, 429, 429, 429]);
+        assert_eq!(ask("bronze"), [200; 4]);
     }
 
     fn top_names_the_busiest_and_the_most_limited(driver) {

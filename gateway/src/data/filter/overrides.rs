@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn every_part_of_a_combination_must_agree() {
         let (overrides, hasher) = overrides(
-            "key = ['client_ip', 'route']\noverrides = [{ key = ['2001:db8::1', 'users'], mode = 'shadow' }]",
+            "key = ['client_ip', 'route']\noverrides = [{ key = ['2001:db8::1', 'users'], mode = 'shadow' }]\n[[routes]]\nname = 'users'\nrespond = {}",
         );
         let key = |address: &str, route: &str| {
             let client = hasher.address(address.parse().unwrap(), 64);
