@@ -175,10 +175,7 @@ mod tests {
         };
         let text = report.markdown();
         assert!(text.contains("| a      | 12.3 |     - |"), "{text}");
-        assert!(
-            text.contains("| bb     | 1.000 |   250 |"),
-            "{text}"
-        );
+        assert!(text.contains("| bb     | 1.000 |   250 |"), "{text}");
         assert_eq!(report.json()["rows"][0]["cells"][1], Value::Null);
     }
 }
