@@ -9,7 +9,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use runtime::listen::{self, Acceptor};
 use runtime::{Buf, Executor, Reader, Socket};
 
 use crate::chunked::Chunked;
+use crate::clock::{Clock, nanos};
 
 /// The paths, for `--help`.
 pub(crate) const HELP: &str = "\
@@ -26,6 +27,10 @@ Answers by path:
   /bytes/N        a body of N bytes
   /chunked/N      a body of N bytes in chunks
   /delay/MS       after MS milliseconds
+  /stall/MS       all connections wait for MS milliseconds
+  /short/N        half of the N bytes that were announced, then a close
+  /reset          no answer, but a reset
+  /garbage        no HTTP
   anything else   a body of 128 bytes; the request body's length is in X-Body-Bytes";
 
 /// How to serve.
@@ -93,14 +98,18 @@ pub fn run(
         sockets.push(listen::bind(address)?);
     }
     let cores = runtime::cores::allowed();
+    let stall = Arc::new(Stall {
+        clock: Clock::new(),
+        until_ns: AtomicU64::new(0),
+    });
     let (ready, all_ready) = channel();
     let mut threads = Vec::new();
     for (index, socket) in sockets.into_iter().enumerate() {
-        let (stop, ready) = (Arc::clone(stop), ready.clone());
+        let (stop, stall, ready) = (Arc::clone(stop), Arc::clone(&stall), ready.clone());
         threads.push(runtime::thread::spawn(
             format!("upstream-{index}"),
             cores.get(index % cores.len().max(1)).copied(),
-            move || run_thread(options.driver, socket, &stop, ready),
+            move || run_thread(options.driver, socket, &stop, stall, ready),
         )?);
     }
     drop(ready);
@@ -122,6 +131,7 @@ fn run_thread(
     driver: runtime::Choice,
     listener: OwnedFd,
     stop: &AtomicBool,
+    stall: Arc<Stall>,
     ready: Sender<()>,
 ) -> io::Result<()> {
     let mut executor = Executor::new(runtime::Options {
@@ -131,7 +141,7 @@ fn run_thread(
     executor.block_on(async {
         let acceptor = Rc::new(Acceptor::new(listener)?);
         for _ in 0..ACCEPTS {
-            monoio::spawn(accept(Rc::clone(&acceptor)));
+            monoio::spawn(accept(Rc::clone(&acceptor), Arc::clone(&stall)));
         }
         let _ = ready.send(());
         drop(ready);
@@ -143,12 +153,12 @@ fn run_thread(
     })
 }
 
-async fn accept(acceptor: Rc<Acceptor>) {
+async fn accept(acceptor: Rc<Acceptor>, stall: Arc<Stall>) {
     let never = Canceller::new();
     loop {
         match acceptor.accept(never.handle()).await {
             Ok((socket, _)) => {
-                monoio::spawn(serve(socket));
+                monoio::spawn(serve(socket, Arc::clone(&stall)));
             }
             Err(error) if listen::is_about_one_connection(&error) => {}
             Err(_) => monoio::time::sleep(ACCEPT_AGAIN_AFTER).await,
@@ -156,8 +166,9 @@ async fn accept(acceptor: Rc<Acceptor>) {
     }
 }
 
-async fn serve(socket: Rc<Socket>) {
+async fn serve(socket: Rc<Socket>, stall: Arc<Stall>) {
     let mut connection = Connection {
+        stall,
         reader: Reader::new(Rc::clone(&socket)),
         socket,
         out: Buf::small(),
@@ -166,7 +177,40 @@ async fn serve(socket: Rc<Socket>) {
     drop(connection.serve().await);
 }
 
+/// A time until which no thread answers.
+#[derive(Debug)]
+struct Stall {
+    clock: Clock,
+    /// Reading of the clock; 0: none.
+    until_ns: AtomicU64,
+}
+
+impl Stall {
+    fn begin(&self, time: Duration) {
+        let until_ns = self.clock.now_ns().saturating_add(nanos(time));
+        // Relaxed: it guards no other memory.
+        self.until_ns.store(until_ns, Ordering::Relaxed);
+    }
+
+    /// Waits for its end. Cost where there is none: one load.
+    async fn wait(&self) {
+        loop {
+            let until_ns = self.until_ns.load(Ordering::Relaxed);
+            if until_ns == 0 {
+                return;
+            }
+            let now_ns = self.clock.now_ns();
+            if now_ns >= until_ns {
+                self.until_ns.store(0, Ordering::Relaxed);
+                return;
+            }
+            monoio::time::sleep(Duration::from_nanos(until_ns - now_ns)).await;
+        }
+    }
+}
+
 struct Connection {
+    stall: Arc<Stall>,
     socket: Rc<Socket>,
     reader: Reader,
     /// Answers to pipelined requests leave together.
@@ -245,6 +289,7 @@ impl Connection {
     }
 
     async fn answer(&mut self, request: &Request, body_bytes: u64) -> io::Result<()> {
+        self.stall.wait().await;
         match request.answer {
             Answer::Ordinary if body_bytes == 0 && !request.closes && !request.head_only => {
                 self.out.extend(ORDINARY);
@@ -270,6 +315,26 @@ impl Connection {
                 if !request.head_only {
                     self.out.extend(BODY);
                 }
+            }
+            Answer::Stall(time) => {
+                self.stall.begin(time);
+                self.stall.wait().await;
+                self.out.extend(ORDINARY);
+            }
+            Answer::Short(count) => {
+                self.head(200, &format!("Content-Length: {count}\r\n"), request);
+                self.fill(count / 2, request, false).await?;
+                self.flush().await?;
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+            Answer::Reset => {
+                self.socket.reset_on_close();
+                return Err(io::ErrorKind::ConnectionReset.into());
+            }
+            Answer::Garbage => {
+                self.out.extend(b"This is not HTTP.\r\n\r\n");
+                self.flush().await?;
+                return Err(io::ErrorKind::ConnectionAborted.into());
             }
             Answer::Bytes(count) => {
                 self.head(200, &format!("Content-Length: {count}\r\n"), request);
@@ -344,6 +409,10 @@ enum Answer {
     Bytes(u64),
     Chunked(u64),
     Delay(Duration),
+    Stall(Duration),
+    Short(u64),
+    Reset,
+    Garbage,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -435,6 +504,11 @@ impl Answer {
             parts.next().unwrap_or_default(),
             parts.next().unwrap_or_default(),
         );
+        match path {
+            "/reset" => return Self::Reset,
+            "/garbage" => return Self::Garbage,
+            _ => {}
+        }
         let Ok(number) = number.parse::<u64>() else {
             return Self::Ordinary;
         };
@@ -446,6 +520,8 @@ impl Answer {
             "bytes" => Self::Bytes(number),
             "chunked" => Self::Chunked(number),
             "delay" => Self::Delay(Duration::from_millis(number)),
+            "stall" => Self::Stall(Duration::from_millis(number)),
+            "short" => Self::Short(number),
             _ => Self::Ordinary,
         }
     }
@@ -465,6 +541,10 @@ mod tests {
             ("/bytes/1048576", Answer::Bytes(1 << 20)),
             ("/chunked/5", Answer::Chunked(5)),
             ("/delay/20", Answer::Delay(Duration::from_millis(20))),
+            ("/stall/20", Answer::Stall(Duration::from_millis(20))),
+            ("/short/9", Answer::Short(9)),
+            ("/reset?x", Answer::Reset),
+            ("/reset/5", Answer::Ordinary),
         ] {
             assert_eq!(Answer::of(path), answer, "{path}");
         }

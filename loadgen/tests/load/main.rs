@@ -15,3 +15,4 @@ mod scenario;
 mod search;
 mod stall;
 mod support;
+mod upstream;
