@@ -1,2 +1,45 @@
-run:
-	cargo run --release
+# A thin list of commands; whatever is more than one line is in scripts/.
+
+PREFIX     ?= /usr/local
+SYSCONFDIR ?= /etc
+UNITDIR    ?= $(PREFIX)/lib/systemd/system
+CARGO      ?= cargo
+
+export CARGO
+
+.PHONY: help run build test bench soak install uninstall clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## the gateway with its built-in configuration
+	$(CARGO) run --release
+
+# Each by itself: together they would share features, and `run` would build everything once more.
+build: ## both programs, as shipped
+	$(CARGO) build --release --locked
+	$(CARGO) build --release --locked -p loadgen
+
+test: ## everything that must hold
+	scripts/test
+
+bench: ## the benchmarks
+	$(CARGO) bench
+
+soak: build ## a minute of load, then: no errors, no growth
+	scripts/soak
+
+install: build ## to DESTDIR and PREFIX (/usr/local): programs, example configuration, systemd unit
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(SYSCONFDIR)/ringgate" "$(DESTDIR)$(UNITDIR)"
+	install -m 755 target/release/ringgate target/release/ringgate-load "$(DESTDIR)$(PREFIX)/bin"
+	install -m 644 examples/ringgate.toml "$(DESTDIR)$(SYSCONFDIR)/ringgate/ringgate.toml.example"
+	sed 's|@BINDIR@|$(PREFIX)/bin|g; s|@SYSCONFDIR@|$(SYSCONFDIR)|g' packaging/ringgate.service \
+	  > "$(DESTDIR)$(UNITDIR)/ringgate.service"
+	chmod 644 "$(DESTDIR)$(UNITDIR)/ringgate.service"
+
+uninstall: ## what install wrote; your configuration stays
+	rm -f "$(DESTDIR)$(PREFIX)/bin/ringgate" "$(DESTDIR)$(PREFIX)/bin/ringgate-load"
+	rm -f "$(DESTDIR)$(SYSCONFDIR)/ringgate/ringgate.toml.example" "$(DESTDIR)$(UNITDIR)/ringgate.service"
+
+clean: ## what was built
+	$(CARGO) clean

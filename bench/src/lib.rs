@@ -1,1 +1,3 @@
-//! Placeholder, replaced before the first release of this crate.
+//! What the benchmarks share: a table of results and its three forms (text, JSON, plot).
+
+pub mod report;

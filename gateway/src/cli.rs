@@ -295,4 +295,51 @@ mod tests {
             "{out}"
         );
     }
+
+    #[test]
+    fn the_example_is_ok_in_both_formats() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/ringgate.toml");
+        for (format, expected) in [
+            (CheckFormat::Text, "ok\n"),
+            (CheckFormat::Json, "{\"errors\":[],\"ok\":true}\n"),
+        ] {
+            let mut out = Vec::new();
+            let code = check(
+                &CheckArgs {
+                    config: path.into(),
+                    format,
+                },
+                &|_| None,
+                &mut out,
+            )
+            .unwrap();
+            assert_eq!(
+                (code, String::from_utf8(out).unwrap().as_str()),
+                (EXIT_OK, expected)
+            );
+        }
+    }
+
+    #[test]
+    fn json_reports_every_problem_with_its_place() {
+        let path = std::env::temp_dir().join(format!("ringgate-check-{}.toml", std::process::id()));
+        std::fs::write(&path, "version = 1\nfrobs = 2\n").unwrap();
+        let mut out = Vec::new();
+        let arguments = CheckArgs {
+            config: path.clone(),
+            format: CheckFormat::Json,
+        };
+        let code = check(&arguments, &|_| None, &mut out).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(
+            (code, &report["ok"]),
+            (EXIT_CONFIG, &serde_json::json!(false))
+        );
+        assert_eq!(report["errors"].as_array().unwrap().len(), 2);
+        let second = &report["errors"][1];
+        assert_eq!(second["file"], path.to_str().unwrap());
+        assert_eq!((&second["line"], &second["column"]), (&2.into(), &1.into()));
+        assert_eq!(second["key"], "frobs");
+    }
 }

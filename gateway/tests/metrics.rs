@@ -138,71 +138,97 @@ fn each_call_moves_its_own_sample() {
     metrics.upstream_retried(0, UpstreamError::Reset);
     metrics.access_log_dropped();
     let page = page(&workers);
-    for (sample, value) in [
-        ("http_server_active_requests", 1.0),
-        ("ringgate_sent_bytes_total", 5.0),
-        ("ringgate_accept_errors_total{listener=\"internal\"}", 1.0),
-        (
-            "ringgate_connections{listener=\"internal\",worker=\"0\"}",
-            0.0,
-        ),
-        (
-            "ringgate_connections_accepted_total{listener=\"internal\"}",
-            1.0,
-        ),
-        ("ringgate_connection_panics_total", 1.0),
-        ("ringgate_timeouts_total{kind=\"upstream_first_byte\"}", 1.0),
-        (
-            "ringgate_ratelimit_decisions_total{limit=\"per_client\",outcome=\"shadow_limited\"}",
-            1.0,
-        ),
-        (
-            "ringgate_ratelimit_decisions_total{limit=\"per_client\",outcome=\"allowed\"}",
-            0.0,
-        ),
-        (
-            "ringgate_upstream_connections{upstream=\"api\",state=\"active\"}",
-            1.0,
-        ),
-        (
-            "ringgate_upstream_connections{upstream=\"api\",state=\"idle\"}",
-            1.0,
-        ),
-        (
-            "ringgate_upstream_connections_opened_total{upstream=\"api\"}",
-            3.0,
-        ),
-        (
-            "ringgate_upstream_connections_reused_total{upstream=\"api\"}",
-            1.0,
-        ),
-        (
-            "http_client_request_duration_seconds_bucket{upstream=\"api\",le=\"10\"}",
-            0.0,
-        ),
-        (
-            "http_client_request_duration_seconds_bucket{upstream=\"api\",le=\"+Inf\"}",
-            1.0,
-        ),
-        (
-            "ringgate_upstream_errors_total{upstream=\"api\",kind=\"reset\"}",
-            1.0,
-        ),
-        (
-            "ringgate_retries_total{upstream=\"api\",reason=\"reset\"}",
-            1.0,
-        ),
-        (
-            "ringgate_access_log_dropped_total{reason=\"ring_full\"}",
-            1.0,
-        ),
-        (
-            "ringgate_io_driver{driver=\"io_uring\",flags=\"single_issuer,coop_taskrun\"}",
-            1.0,
-        ),
-    ] {
-        assert_eq!(page.value(sample), value, "{sample}");
+    for (sample, value) in AFTER_EACH_CALL {
+        assert_eq!(page.value(sample), *value, "{sample}");
     }
+}
+
+const AFTER_EACH_CALL: &[(&str, f64)] = &[
+    ("http_server_active_requests", 1.0),
+    ("ringgate_sent_bytes_total", 5.0),
+    ("ringgate_accept_errors_total{listener=\"internal\"}", 1.0),
+    (
+        "ringgate_connections{listener=\"internal\",worker=\"0\"}",
+        0.0,
+    ),
+    (
+        "ringgate_connections_accepted_total{listener=\"internal\"}",
+        1.0,
+    ),
+    ("ringgate_connection_panics_total", 1.0),
+    ("ringgate_timeouts_total{kind=\"upstream_first_byte\"}", 1.0),
+    (
+        "ringgate_ratelimit_decisions_total{limit=\"per_client\",outcome=\"shadow_limited\"}",
+        1.0,
+    ),
+    (
+        "ringgate_ratelimit_decisions_total{limit=\"per_client\",outcome=\"allowed\"}",
+        0.0,
+    ),
+    (
+        "ringgate_upstream_connections{upstream=\"api\",state=\"active\"}",
+        1.0,
+    ),
+    (
+        "ringgate_upstream_connections{upstream=\"api\",state=\"idle\"}",
+        1.0,
+    ),
+    (
+        "ringgate_upstream_connections_opened_total{upstream=\"api\"}",
+        3.0,
+    ),
+    (
+        "ringgate_upstream_connections_reused_total{upstream=\"api\"}",
+        1.0,
+    ),
+    (
+        "http_client_request_duration_seconds_bucket{upstream=\"api\",le=\"10\"}",
+        0.0,
+    ),
+    (
+        "http_client_request_duration_seconds_bucket{upstream=\"api\",le=\"+Inf\"}",
+        1.0,
+    ),
+    (
+        "ringgate_upstream_errors_total{upstream=\"api\",kind=\"reset\"}",
+        1.0,
+    ),
+    (
+        "ringgate_retries_total{upstream=\"api\",reason=\"reset\"}",
+        1.0,
+    ),
+    (
+        "ringgate_access_log_dropped_total{reason=\"ring_full\"}",
+        1.0,
+    ),
+    (
+        "ringgate_io_driver{driver=\"io_uring\",flags=\"single_issuer,coop_taskrun\"}",
+        1.0,
+    ),
+];
+
+#[test]
+fn imbalance_is_the_busiest_workers_share_of_what_was_accepted() {
+    let workers = workers(4);
+    let ratio = |listener| {
+        let sample = format!("ringgate_worker_imbalance_ratio{{listener=\"{listener}\"}}");
+        page(&workers).value(&sample)
+    };
+    assert_eq!(ratio("web"), 1.0, "nothing is even");
+    for (worker, accepted, expected) in [
+        (0, 3, 4.0),
+        (1, 1, 3.0),
+        (2, 3, 12.0 / 7.0),
+        (3, 5, 20.0 / 12.0),
+    ] {
+        let metrics = workers[worker].writer();
+        for _ in 0..accepted {
+            metrics.connection_opened(0);
+            metrics.connection_closed(0);
+        }
+        assert_eq!(ratio("web"), expected);
+    }
+    assert_eq!(ratio("internal"), 1.0, "listeners are apart");
 }
 
 #[test]

@@ -52,6 +52,11 @@ impl<'a> Bucket<'a> {
         if ahead <= self.window() { ahead } else { 0 }
     }
 
+    /// How long `word` has been full, in word steps; `None` while it owes something.
+    pub(crate) fn idle(&self, word: u64) -> Option<u64> {
+        (self.debt(word) == 0).then(|| self.now.wrapping_sub(word))
+    }
+
     /// The word after `steps` were charged; `None` where the bucket does not hold them.
     pub(crate) const fn charge(&self, word: u64, steps: u64) -> Option<u64> {
         // Neither sum can overflow: the window and the steps of one burst are below 2^63 and 2^62.
@@ -95,7 +100,8 @@ impl<'a> Bucket<'a> {
 
     /// How far ahead of the present a word may be.
     const fn window(&self) -> u64 {
-        let arrears = self.quota.capacity().saturating_mul(ARREARS_BURSTS_MAX);
-        arrears.saturating_add(CLOCK_BACK_MAX_NS.saturating_mul(self.quota.scale()))
+        // Wrapping has no occasion: four times 2^61 and a minute of the finest ticks, some 2^52.
+        let arrears = self.quota.capacity().wrapping_mul(ARREARS_BURSTS_MAX);
+        arrears.wrapping_add(CLOCK_BACK_MAX_NS.wrapping_mul(self.quota.scale()))
     }
 }

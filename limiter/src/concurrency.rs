@@ -148,8 +148,9 @@ impl Rule for Enter {
         0
     }
 
-    fn is_free(&self, bucket: u64) -> bool {
-        bucket == 0
+    fn idle(&self, bucket: u64) -> Option<u64> {
+        // A count has no age.
+        (bucket == 0).then_some(0)
     }
 
     fn step(&self, bucket: u64) -> Option<u64> {

@@ -69,7 +69,7 @@ impl Limiter {
 
     /// Puts the memory of a shard in place near the calling thread's core; does nothing for a shard that does not exist.
     ///
-    /// Each worker calls it once for its own shard, before requests come. Takes some 0.2 s per GiB.
+    /// Each worker calls it once for its own shard, before requests come.
     pub fn touch_shard(&self, shard: usize) {
         self.table.touch(shard);
     }
@@ -80,16 +80,30 @@ impl Limiter {
     /// key stands.
     #[inline]
     pub fn check(&self, key: Key, cost: u64, now: Timestamp) -> Decision<'_> {
-        if cost == 0 {
-            return self.look(key, 0, now);
+        let bucket = Bucket::new(self.quota(), now);
+        match bucket.steps(cost) {
+            Some(steps) if steps > 0 => {
+                let outcome = self.table.take(key, &Take { bucket, steps });
+                answer(bucket, key, cost, outcome)
+            }
+            _ => self.look(key, cost, now),
         }
-        self.decide(key, cost, now, |rule| self.table.take(key, rule))
     }
 
     /// What [`check`](Self::check) would decide, without taking anything.
-    #[inline]
     pub fn look(&self, key: Key, cost: u64, now: Timestamp) -> Decision<'_> {
-        self.decide(key, cost, now, |rule| self.table.look(key, rule))
+        let bucket = Bucket::new(self.quota(), now);
+        let steps = bucket.steps(cost);
+        let outcome = self.table.look(
+            key,
+            &Take {
+                bucket,
+                steps: steps.unwrap_or(0),
+            },
+        );
+        // More than a full bucket holds: where the key stands is all there is to say.
+        let taken = outcome.taken && steps.is_some();
+        answer(bucket, key, cost, Outcome { taken, ..outcome })
     }
 
     /// Corrects a charge to what the request really cost.
@@ -121,25 +135,22 @@ impl Limiter {
     /// Reads at most 64 KiB of each shard.
     #[must_use]
     pub fn stats(&self, now: Timestamp) -> Stats {
-        let shards = 0..self.table.shards();
-        let lines = |shard| self.table.lines(shard).min(SAMPLE_LINES);
-        let sampled: usize = shards.clone().map(lines).sum();
-        let live: usize = shards
-            .clone()
-            .map(|shard| self.count(shard, lines(shard), now))
+        let all = self.table.lines_per_shard();
+        let lines = all.min(SAMPLE_LINES);
+        let live: usize = (0..self.table.shards())
+            .map(|shard| self.count(shard, lines, now))
             .sum();
-        let all: usize = shards.map(|shard| self.table.lines(shard)).sum();
         Stats {
             slots: self.table.slots() as u64,
             capacity_keys: capacity_keys(self.table.slots()),
-            live_keys: (live as u64).saturating_mul(all as u64) / (sampled.max(1) as u64),
+            live_keys: (live as u64).saturating_mul(all as u64) / (lines.max(1) as u64),
             overflowed: self.table.overflowed(),
         }
     }
 
     /// Counts the live keys of a shard exactly and brings buckets that are long full up to date.
     ///
-    /// Reads the whole shard, some 30 ms per 100 MiB. Nothing depends on it but a corner of very old buckets: one that is
+    /// Reads the whole shard. Nothing depends on it but a corner of very old buckets: one that is
     /// left alone for as long as the counting of time takes to wrap (36 years for most rates, never less than 3 days)
     /// would show its last debt again. A call within that time prevents it.
     pub fn sweep(&self, shard: usize, now: Timestamp) -> usize {
@@ -155,40 +166,6 @@ impl Limiter {
                 steps: 0,
             },
         )
-    }
-
-    #[inline]
-    fn decide(
-        &self,
-        key: Key,
-        cost: u64,
-        now: Timestamp,
-        ask: impl FnOnce(&Take<'_>) -> Outcome,
-    ) -> Decision<'_> {
-        let bucket = Bucket::new(self.quota(), now);
-        let steps = bucket.steps(cost);
-        let outcome = match steps {
-            Some(steps) => ask(&Take { bucket, steps }),
-            // More than a full bucket holds: where the key stands is all there is to say.
-            None => Outcome {
-                taken: false,
-                ..self.table.look(key, &Take { bucket, steps: 0 })
-            },
-        };
-        let standing = Standing {
-            bucket,
-            word: outcome.bucket,
-            overflow: outcome.overflow,
-        };
-        if outcome.taken {
-            Decision::Allowed(Allowed {
-                standing,
-                key,
-                cost,
-            })
-        } else {
-            Decision::Refused(Refused { standing, steps })
-        }
     }
 
     /// Takes back a charge of a moment ago.
@@ -224,6 +201,27 @@ pub struct Stats {
     pub overflowed: u64,
 }
 
+#[inline]
+fn answer(bucket: Bucket<'_>, key: Key, cost: u64, outcome: Outcome) -> Decision<'_> {
+    let standing = Standing {
+        bucket,
+        word: outcome.bucket,
+        overflow: outcome.overflow,
+    };
+    if outcome.taken {
+        Decision::Allowed(Allowed {
+            standing,
+            key,
+            cost,
+        })
+    } else {
+        Decision::Refused(Refused {
+            standing,
+            steps: bucket.steps(cost),
+        })
+    }
+}
+
 /// Takes units that the bucket holds.
 struct Take<'a> {
     bucket: Bucket<'a>,
@@ -236,8 +234,8 @@ impl Rule for Take<'_> {
     }
 
     #[inline]
-    fn is_free(&self, bucket: u64) -> bool {
-        self.bucket.debt(bucket) == 0
+    fn idle(&self, bucket: u64) -> Option<u64> {
+        self.bucket.idle(bucket)
     }
 
     #[inline]
@@ -265,8 +263,8 @@ impl Rule for Overdraw<'_> {
         self.bucket.full()
     }
 
-    fn is_free(&self, bucket: u64) -> bool {
-        self.bucket.debt(bucket) == 0
+    fn idle(&self, bucket: u64) -> Option<u64> {
+        self.bucket.idle(bucket)
     }
 
     fn step(&self, bucket: u64) -> Option<u64> {

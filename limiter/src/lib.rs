@@ -46,6 +46,8 @@ mod keyed;
 #[cfg_attr(any(loom, miri), path = "memory_owned.rs")]
 mod memory;
 mod options;
+mod overflow;
+mod places;
 mod quota;
 mod several;
 mod slot;

@@ -135,6 +135,8 @@ pub struct Quota {
     scale: NonZeroU64,
     /// Word steps from one unit to the next.
     interval: NonZeroU64,
+    /// Word steps of a whole burst, below 2^61.
+    capacity: u64,
 }
 
 impl Quota {
@@ -162,13 +164,15 @@ impl Quota {
         let interval = interval
             .checked_mul(1 << WORD_SPARE_BITS)
             .and_then(NonZeroU64::new);
-        match (scale, interval) {
-            (Some(scale), Some(interval)) => Ok(Self {
+        let capacity = interval.and_then(|interval| interval.get().checked_mul(burst.get()));
+        match (scale, interval, capacity) {
+            (Some(scale), Some(interval), Some(capacity)) => Ok(Self {
                 units,
                 period,
                 burst,
                 scale,
                 interval,
+                capacity,
             }),
             _ => Err(QuotaError::BurstTooLong { burst: burst.get() }),
         }
@@ -210,8 +214,7 @@ impl Quota {
 
     /// Word steps of a whole burst.
     pub(crate) const fn capacity(&self) -> u64 {
-        // `ticks` keeps the product below 2^61.
-        self.burst.get().wrapping_mul(self.interval.get())
+        self.capacity
     }
 
     /// Whole units in a number of word steps, rounded down.

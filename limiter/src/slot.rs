@@ -135,6 +135,22 @@ impl Slot {
         self.owner.load(Ordering::Relaxed) >> OWNER_GENERATION_BITS == tag
     }
 
+    /// Both words if the slot is held by this tag; `None` also where another thread is changing that.
+    #[inline]
+    pub(crate) fn held_by(&self, tag: u64) -> Option<Seen> {
+        // Orderings as in `see`.
+        let owner = self.owner.load(Ordering::Acquire);
+        let word = self.word.load(Ordering::Acquire);
+        let again = self.owner.load(Ordering::Acquire);
+        let same = owner == again && owner >> OWNER_GENERATION_BITS == tag;
+        let held = (owner ^ word) & WORD_GENERATION == 0;
+        (same && held).then_some(Seen {
+            owner,
+            word,
+            state: State::Held,
+        })
+    }
+
     /// Both words as they were at one moment; never waits for one thread, tries again only when another one made a step.
     #[inline]
     pub(crate) fn see(&self) -> Seen {
@@ -170,6 +186,34 @@ impl Slot {
             "the low bits are the generation's"
         );
         self.swap_word(seen, bucket | seen.owner & WORD_GENERATION)
+            .is_ok()
+    }
+
+    /// [`set`](Self::set) to what `step` makes of the bucket, as often as only the bucket has changed meanwhile.
+    ///
+    /// The bucket written, or the one that `step` refused with false; `None` where the slot has changed hands.
+    #[inline]
+    pub(crate) fn advance(
+        &self,
+        mut seen: Seen,
+        step: impl Fn(u64) -> Option<u64>,
+    ) -> Option<(u64, bool)> {
+        loop {
+            let Some(bucket) = step(seen.bucket()) else {
+                return Some((seen.bucket(), false));
+            };
+            let Err(word) = self.swap_word(seen, bucket | seen.owner & WORD_GENERATION) else {
+                return Some((bucket, true));
+            };
+            // The word that was faster is a consistent pair with the owner if that has not changed either; `see` again
+            // would cost another turn of the line on a bucket that cores fight for.
+            // Acquire: as the last read in `see`.
+            let same_owner = self.owner.load(Ordering::Acquire) == seen.owner;
+            if !same_owner || (word ^ seen.word) & WORD_GENERATION != 0 {
+                return None;
+            }
+            seen.word = word;
+        }
     }
 
     /// Takes the slot from its owner or claimer; `None` where it has changed since it was seen.
@@ -178,7 +222,7 @@ impl Slot {
     pub(crate) fn vacate(&self, seen: Seen) -> Option<Seen> {
         debug_assert!(seen.state != State::Vacant, "it is vacant already");
         let word = seen.bucket() | seen.owner.wrapping_add(1) & WORD_GENERATION;
-        self.swap_word(seen, word).then_some(Seen {
+        self.swap_word(seen, word).is_ok().then_some(Seen {
             word,
             state: State::Vacant,
             ..seen
@@ -203,12 +247,11 @@ impl Slot {
     }
 
     #[inline]
-    fn swap_word(&self, seen: Seen, word: u64) -> bool {
+    fn swap_word(&self, seen: Seen, word: u64) -> Result<u64, u64> {
         // Release: pairs with the acquire of the word in `see`: who reads this word also sees the owner it was written for.
-        // Acquire: orders the steps of one bucket. Relaxed on failure: nothing is read from it.
+        // Acquire: orders the steps of one bucket; on failure it is the acquire of the word in `see`, for `advance`.
         self.word
-            .compare_exchange(seen.word, word, Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok()
+            .compare_exchange(seen.word, word, Ordering::AcqRel, Ordering::Acquire)
     }
 
     /// Has the memory of the slot put in place by this thread.

@@ -25,20 +25,13 @@ use std::io;
 
 use crate::key::Key;
 use crate::memory::Lines;
+use crate::overflow::Overflow;
+use crate::places::{Places, first_line, glance, tag};
 use crate::slot::{Line, SLOTS, Seen, Slot, State};
-use crate::sync::{AtomicU64, Ordering, fence};
+use crate::sync::{Ordering, fence};
 
-/// Free slots with which the first line is taken without a look at the second.
-///
-/// At 60 % fill 0.05 % of the keys find both lines full (0.03 % if the emptier were always taken) and 21 % live in their
-/// second line (28 %), where a lookup costs a second cache line.
-const FREE_ENOUGH: usize = 3;
 /// Claims after which a key that is always robbed of them goes to the overflow.
 const CLAIMS_MAX: usize = 8;
-/// Multiplier that gives the second line from the same hash (MMIX by Knuth).
-const SECOND_LINE: u64 = 6_364_136_223_846_793_005;
-/// Low bits of the hash which the tag leaves to the choice of the line.
-const TAG_BITS_DROPPED: u32 = 16;
 /// Memory of a page, or less where pages are larger.
 const PAGE_BYTES: usize = 4096;
 
@@ -46,8 +39,8 @@ const PAGE_BYTES: usize = 4096;
 pub(crate) trait Rule {
     /// A new bucket.
     fn full(&self) -> u64;
-    /// Whether a bucket equals a new one.
-    fn is_free(&self, bucket: u64) -> bool;
+    /// For how long a bucket has equalled a new one, in steps of its own; `None` while it does not.
+    fn idle(&self, bucket: u64) -> Option<u64>;
     /// The bucket after this request; `None` refuses it.
     fn step(&self, bucket: u64) -> Option<u64>;
     /// The bucket with this request's step taken back at once.
@@ -78,7 +71,10 @@ pub(crate) struct Geometry {
 
 #[derive(Debug)]
 pub(crate) struct Table {
-    shards: Box<[Lines]>,
+    /// Those of the first shard, then those of the second, and so on.
+    lines: Lines,
+    lines_per_shard: usize,
+    shards: usize,
     overflow: Overflow,
 }
 
@@ -87,40 +83,49 @@ impl Table {
     ///
     /// The system's error where it has no such room.
     pub(crate) fn new(geometry: Geometry) -> io::Result<Self> {
-        let lines = || Lines::new(geometry.lines_per_shard, geometry.huge_pages);
-        let shards = (0..geometry.shards)
-            .map(|_| lines())
-            .collect::<io::Result<_>>()?;
-        Ok(Self {
+        let Geometry {
             shards,
-            overflow: Overflow::new(geometry.overflow_buckets),
+            lines_per_shard,
+            overflow_buckets,
+            huge_pages,
+        } = geometry;
+        let lines = lines_per_shard
+            .checked_mul(shards)
+            .ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self {
+            lines: Lines::new(lines, huge_pages)?,
+            lines_per_shard,
+            shards,
+            overflow: Overflow::new(overflow_buckets),
         })
     }
 
     pub(crate) fn shards(&self) -> usize {
-        self.shards.len()
+        self.shards
     }
 
+    #[inline]
     pub(crate) fn shard_of(&self, key: Key) -> usize {
-        (usize::from(key.steer) * self.shards.len()) >> u16::BITS
+        // Sixteen bits times at most 4,096 shards cannot wrap.
+        usize::from(key.steer).wrapping_mul(self.shards) >> u16::BITS
     }
 
     pub(crate) fn slots(&self) -> usize {
-        self.shards.iter().map(|lines| lines.len() * SLOTS).sum()
+        self.lines.len() * SLOTS
     }
 
     /// Decisions that let a request through on an overflow bucket.
     pub(crate) fn overflowed(&self) -> u64 {
-        // Relaxed: a metric.
-        self.overflow.charges.load(Ordering::Relaxed)
+        self.overflow.charges()
     }
 
     /// Puts the pages of a shard in place, from the calling thread.
     pub(crate) fn touch(&self, shard: usize) {
-        let Some(lines) = self.shards.get(shard) else {
-            return;
-        };
-        for line in lines.iter().step_by(PAGE_BYTES / size_of::<Line>()) {
+        for line in self
+            .shard(shard)
+            .iter()
+            .step_by(PAGE_BYTES / size_of::<Line>())
+        {
             line.slots.first().inspect(|slot| slot.touch());
         }
     }
@@ -128,54 +133,57 @@ impl Table {
     /// Decides a request by the key's bucket and writes the bucket if it is let through.
     #[inline]
     pub(crate) fn take(&self, key: Key, rule: &impl Rule) -> Outcome {
-        let places = self.places(key);
-        let mut claims = 0;
-        loop {
-            if let Some((slot, seen)) = places.held() {
-                match rule.step(seen.bucket()) {
-                    None => {
-                        return Outcome {
-                            bucket: seen.bucket(),
-                            taken: false,
-                            overflow: false,
-                        };
-                    }
-                    Some(bucket) if slot.set(seen, bucket) => {
-                        return Outcome {
-                            bucket,
-                            taken: true,
-                            overflow: false,
-                        };
-                    }
-                    // Another thread was faster, so the whole made progress.
-                    Some(_) => {}
-                }
-            } else if let Some(outcome) = self.admit(key, &places, rule, claims) {
-                return outcome;
-            } else {
-                claims += 1;
-            }
+        if let Some((slot, seen)) = self.glance(key)
+            && let Some((bucket, taken)) = slot.advance(seen, |bucket| rule.step(bucket))
+        {
+            return Outcome {
+                bucket,
+                taken,
+                overflow: false,
+            };
         }
+        self.take_anywhere(key, rule)
     }
 
     /// What [`take`](Self::take) would find and decide, without writing.
     #[inline]
     pub(crate) fn look(&self, key: Key, rule: &impl Rule) -> Outcome {
-        let (bucket, overflow) = match self.places(key).held() {
+        let held = self.glance(key).or_else(|| self.places(key).held());
+        let (bucket, overflow) = match held {
             Some((_, seen)) => (seen.bucket(), false),
             None => (self.overflow.inherited(key.group, rule), true),
         };
-        match rule.step(bucket) {
-            Some(bucket) => Outcome {
-                bucket,
-                taken: true,
-                overflow,
-            },
-            None => Outcome {
-                bucket,
-                taken: false,
-                overflow,
-            },
+        let after = rule.step(bucket);
+        Outcome {
+            bucket: after.unwrap_or(bucket),
+            taken: after.is_some(),
+            overflow,
+        }
+    }
+
+    /// [`take`](Self::take) for a key whose slot is not found at first glance.
+    ///
+    /// Not inlined: what it keeps in memory would delay every compare-and-swap of the common case, which waits for all
+    /// earlier writes of its core.
+    #[inline(never)]
+    fn take_anywhere(&self, key: Key, rule: &impl Rule) -> Outcome {
+        let places = self.places(key);
+        let mut claims = 0;
+        loop {
+            if let Some((slot, seen)) = places.held() {
+                if let Some((bucket, taken)) = slot.advance(seen, |bucket| rule.step(bucket)) {
+                    return Outcome {
+                        bucket,
+                        taken,
+                        overflow: false,
+                    };
+                }
+                // The slot has changed hands, so another thread made progress.
+            } else if let Some(outcome) = self.admit(key, &places, rule, claims) {
+                return outcome;
+            } else {
+                claims += 1;
+            }
         }
     }
 
@@ -187,26 +195,22 @@ impl Table {
         }
         let places = self.places(key);
         while let Some((slot, seen)) = places.held() {
-            match change(seen.bucket()) {
-                Some(bucket) if !slot.set(seen, bucket) => {}
-                _ => return,
+            if slot.advance(seen, &change).is_some() {
+                return;
             }
         }
     }
 
     /// Counts the buckets of a shard that are not full, in `lines` of its lines, and brings the full ones up to date.
     pub(crate) fn sweep(&self, shard: usize, lines: usize, rule: &impl Rule) -> usize {
-        let slots = self
-            .shards
-            .get(shard)
-            .into_iter()
-            .flat_map(|all| all.iter().take(lines));
-        slots
+        self.shard(shard)
+            .iter()
+            .take(lines)
             .flat_map(|line| &line.slots)
             .filter(|slot| {
                 let seen = slot.see();
                 let held = seen.state() == State::Held && !seen.is_untouched();
-                let free = rule.is_free(seen.bucket());
+                let free = rule.idle(seen.bucket()).is_some();
                 if held && free {
                     // A lost race means that the bucket has just been brought up to date.
                     let _won = slot.set(seen, rule.full());
@@ -216,8 +220,8 @@ impl Table {
             .count()
     }
 
-    pub(crate) fn lines(&self, shard: usize) -> usize {
-        self.shards.get(shard).map_or(0, |lines| lines.len())
+    pub(crate) fn lines_per_shard(&self) -> usize {
+        self.lines_per_shard
     }
 
     /// Gives a key that holds no slot its first one, or charges its group's overflow; `None` asks to look again.
@@ -255,7 +259,7 @@ impl Table {
                 continue;
             }
             let seen = slot.see();
-            if seen.tag() != places.tag || seen.state() == State::Vacant {
+            if seen.tag() != places.tag() || seen.state() == State::Vacant {
                 continue;
             }
             if after_own && seen.state() == State::Claimed {
@@ -284,8 +288,7 @@ impl Table {
     /// Charges the overflow bucket of the key's group, unless the key turns out to hold a slot.
     #[cold]
     fn charge_overflow(&self, key: Key, places: &Places<'_>, rule: &impl Rule) -> Option<Outcome> {
-        // Relaxed: ordered before the reads of others by the fence below, as is the charge.
-        self.overflow.used.store(1, Ordering::Relaxed);
+        self.overflow.mark_used();
         let (bucket, taken) = self.overflow.advance(key.group, |bucket| rule.step(bucket));
         if !taken {
             return Some(Outcome {
@@ -299,21 +302,20 @@ impl Table {
         for slot in places.slots() {
             let mut seen = slot.see();
             // A claim of this key may belong to a stopped thread; that one looks again when it finds the claim gone.
-            while seen.tag() == places.tag && seen.state() == State::Claimed {
+            while seen.tag() == places.tag() && seen.state() == State::Claimed {
                 if slot.vacate(seen).is_some() {
                     break;
                 }
                 seen = slot.see();
             }
-            if seen.tag() == places.tag && seen.state() == State::Held {
+            if seen.tag() == places.tag() && seen.state() == State::Held {
                 let _bucket = self
                     .overflow
                     .advance(key.group, |bucket| Some(rule.undo(bucket)));
                 return None;
             }
         }
-        // Relaxed: a metric.
-        self.overflow.charges.fetch_add(1, Ordering::Relaxed);
+        self.overflow.count();
         Some(Outcome {
             bucket,
             taken: true,
@@ -321,165 +323,22 @@ impl Table {
         })
     }
 
-    #[inline]
     fn places(&self, key: Key) -> Places<'_> {
-        let lines = &self.shards[self.shard_of(key)];
-        // The bits that the tag lacks go to the top of the first line's number, so that tag and lines together tell all 64
-        // bits apart once there are 65,536 lines.
-        let first = scale(key.hash.rotate_left(48), lines.len());
-        let second = scale(key.hash.wrapping_mul(SECOND_LINE), lines.len());
-        Places {
-            first: &lines[first],
-            second: &lines[second],
-            tag: (key.hash >> TAG_BITS_DROPPED).max(1),
-        }
-    }
-}
-
-/// The top 32 bits of `hash`, scaled to `0..len`.
-#[inline]
-fn scale(hash: u64, len: usize) -> usize {
-    debug_assert!(u32::try_from(len).is_ok(), "the product must fit");
-    ((hash >> 32) as usize * len) >> 32
-}
-
-/// The candidate slots of a key.
-struct Places<'a> {
-    first: &'a Line,
-    second: &'a Line,
-    tag: u64,
-}
-
-impl<'a> Places<'a> {
-    /// All candidates, each once, in an order that all threads share.
-    fn slots(&self) -> impl Iterator<Item = &'a Slot> {
-        let second = if std::ptr::eq(self.first, self.second) {
-            None
-        } else {
-            Some(self.second)
-        };
-        self.first
-            .slots
-            .iter()
-            .chain(second.into_iter().flat_map(|line| &line.slots))
+        Places::new(self.shard(self.shard_of(key)), key.hash)
     }
 
-    /// The slot that the key holds.
+    /// The key's held slot, if it is in the first line and no history of the key stands before it.
     #[inline]
-    fn held(&self) -> Option<(&'a Slot, Seen)> {
-        self.find_in(self.first)
-            .or_else(|| self.find_in(self.second))
+    fn glance(&self, key: Key) -> Option<(&Slot, Seen)> {
+        let start = self.shard_of(key).wrapping_mul(self.lines_per_shard);
+        let line = start.wrapping_add(first_line(key.hash, self.lines_per_shard));
+        glance(&self.lines[line], tag(key.hash))
     }
 
-    #[inline]
-    fn find_in(&self, line: &'a Line) -> Option<(&'a Slot, Seen)> {
-        line.slots
-            .iter()
-            .filter(|slot| slot.may_belong_to(self.tag))
-            .find_map(|slot| {
-                let seen = slot.see();
-                (seen.tag() == self.tag && seen.state() == State::Held).then_some((slot, seen))
-            })
-    }
-
-    /// The first slot that some thread has claimed for the key.
-    fn claimed(&self) -> Option<(&'a Slot, Seen)> {
-        self.slots()
-            .map(|slot| (slot, slot.see()))
-            .find(|(_, seen)| seen.tag() == self.tag && seen.state() == State::Claimed)
-    }
-
-    /// Claims a slot whose bucket is full, in the emptier line; last, one that another key claimed and has not moved into.
-    fn claim(&self, rule: &impl Rule) -> Option<(&'a Slot, Seen)> {
-        let is_free = |seen: &Seen| match seen.state() {
-            State::Vacant => true,
-            State::Held => seen.is_untouched() || rule.is_free(seen.bucket()),
-            State::Claimed => false,
-        };
-        let free = |line: &Line| {
-            line.slots
-                .iter()
-                .filter(|slot| is_free(&slot.see()))
-                .count()
-        };
-        let in_first = free(self.first);
-        let first_is_emptier = in_first >= FREE_ENOUGH || in_first >= free(self.second);
-        let lines = if first_is_emptier {
-            [self.first, self.second]
-        } else {
-            [self.second, self.first]
-        };
-
-        let claim = |slot: &'a Slot, seen: Seen| {
-            let vacant = if seen.state() == State::Vacant {
-                Some(seen)
-            } else {
-                slot.vacate(seen)
-            };
-            vacant
-                .and_then(|vacant| slot.claim(vacant, self.tag))
-                .map(|claim| (slot, claim))
-        };
-        let seen = |slot: &'a Slot| (slot, slot.see());
-        let slots = || lines.into_iter().flat_map(|line| &line.slots).map(seen);
-        slots()
-            .filter(|(_, seen)| is_free(seen))
-            .find_map(|(slot, seen)| claim(slot, seen))
-            .or_else(|| {
-                slots()
-                    .filter(|(_, seen)| seen.state() == State::Claimed)
-                    .find_map(|(slot, seen)| claim(slot, seen))
-            })
-    }
-}
-
-/// The buckets for keys without a slot, one for many groups, never given to a single key.
-#[derive(Debug)]
-#[repr(align(64))]
-struct Overflow {
-    buckets: Box<[AtomicU64]>,
-    /// Zero as long as no bucket was ever charged, so that admissions need not look.
-    used: AtomicU64,
-    charges: AtomicU64,
-}
-
-impl Overflow {
-    fn new(buckets: usize) -> Self {
-        debug_assert!(buckets > 0, "every group needs a bucket");
-        Self {
-            buckets: (0..buckets).map(|_| AtomicU64::new(0)).collect(),
-            used: AtomicU64::new(0),
-            charges: AtomicU64::new(0),
-        }
-    }
-
-    /// The bucket from which a key of the group starts.
-    fn inherited(&self, group: u32, rule: &impl Rule) -> u64 {
-        // Relaxed: after the fence in `admit` neither is older than any charge whose look missed the claim.
-        if self.used.load(Ordering::Relaxed) == 0 {
-            rule.full()
-        } else {
-            self.bucket(group).load(Ordering::Relaxed)
-        }
-    }
-
-    /// The bucket after `step`, or as it was when `step` refused, and which of both.
-    fn advance(&self, group: u32, step: impl Fn(u64) -> Option<u64>) -> (u64, bool) {
-        let word = self.bucket(group);
-        // Relaxed: the word is all there is to the bucket; the fences around order it with the slots.
-        let mut bucket = word.load(Ordering::Relaxed);
-        loop {
-            let Some(next) = step(bucket) else {
-                return (bucket, false);
-            };
-            match word.compare_exchange_weak(bucket, next, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return (next, true),
-                Err(newer) => bucket = newer,
-            }
-        }
-    }
-
-    fn bucket(&self, group: u32) -> &AtomicU64 {
-        &self.buckets[scale(u64::from(group) << 32, self.buckets.len())]
+    /// The lines of a shard, none where there is no such shard.
+    fn shard(&self, shard: usize) -> &[Line] {
+        let start = shard.saturating_mul(self.lines_per_shard);
+        let end = start.saturating_add(self.lines_per_shard);
+        self.lines.get(start..end).unwrap_or(&[])
     }
 }

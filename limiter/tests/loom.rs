@@ -3,6 +3,7 @@
 //! Run with `RUSTFLAGS="--cfg loom" cargo test -p limiter --test loom --release`. A set has two slots then (two lines of
 //! one), or one, and there is one overflow bucket.
 #![cfg(loom)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "test helpers")]
 
 use std::num::NonZeroU64;
 

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::net::Shutdown;
 use std::rc::Rc;
+use std::task::Waker;
 use std::time::Duration;
 
 use crate::Socket;
@@ -29,6 +30,8 @@ pub enum Expiry {
     EndBoth,
     /// As `EndBoth`, and the close is a reset: for a peer that does not read.
     Reset,
+    /// Nothing is shut down: the task that called [`Deadline::attach`] is woken and finds [`Deadline::take_woken`].
+    Wake,
 }
 
 struct Entry<R> {
@@ -38,6 +41,8 @@ struct Entry<R> {
     expiry: Expiry,
     reason: R,
     fired: Option<R>,
+    waker: Option<Waker>,
+    woken: bool,
     /// Tick whose bucket the entry is linked into; never later than `at` while one is set.
     linked_at: Option<u64>,
     previous: u32,
@@ -150,6 +155,8 @@ impl<R: Copy> Deadlines<R> {
             expiry: Expiry::EndBoth,
             reason: idle,
             fired: None,
+            waker: None,
+            woken: false,
             linked_at: None,
             previous: NONE,
             next: NONE,
@@ -235,11 +242,18 @@ impl<R: Copy> Deadlines<R> {
 impl<R: Copy> Entry<R> {
     fn fire(&mut self) {
         self.at = u64::MAX;
+        if self.expiry == Expiry::Wake {
+            self.woken = true;
+            if let Some(waker) = &self.waker {
+                waker.wake_by_ref();
+            }
+            return;
+        }
         self.fired = Some(self.reason);
         let Some(socket) = &self.socket else { return };
         match self.expiry {
             Expiry::EndReads => socket.shutdown(Shutdown::Read),
-            Expiry::EndBoth => socket.shutdown(Shutdown::Both),
+            Expiry::EndBoth | Expiry::Wake => socket.shutdown(Shutdown::Both),
             Expiry::Reset => {
                 socket.reset_on_close();
                 socket.shutdown(Shutdown::Both);
@@ -262,6 +276,7 @@ impl<R: Copy> Deadline<R> {
         entry.at = at;
         entry.expiry = expiry;
         entry.reason = reason;
+        entry.woken = false;
         // Linked no later than it is due: when its bucket comes up it is linked further along. So a deadline that
         // only ever moves on is linked once per period and not once per request.
         if entry.linked_at.is_none_or(|tick| tick > at) {
@@ -276,6 +291,18 @@ impl<R: Copy> Deadline<R> {
         let entry = wheel.entry(self.index);
         entry.at = u64::MAX;
         entry.reason = reason;
+    }
+
+    /// Names the task that deadlines with [`Expiry::Wake`] wake.
+    pub fn attach(&self, waker: &Waker) {
+        let mut wheel = self.wheel.borrow_mut();
+        wheel.entry(self.index).waker = Some(waker.clone());
+    }
+
+    /// A deadline with [`Expiry::Wake`] has passed since this was last asked.
+    #[must_use]
+    pub fn take_woken(&self) -> bool {
+        std::mem::take(&mut self.wheel.borrow_mut().entry(self.index).woken)
     }
 
     /// Why the sweeper shut the socket down, if it did.
@@ -295,11 +322,12 @@ impl<R: Copy> Drop for Deadline<R> {
     fn drop(&mut self) {
         let mut wheel = self.wheel.borrow_mut();
         wheel.unlink(self.index);
-        let socket = wheel.entry(self.index).socket.take();
+        let entry = wheel.entry(self.index);
+        let gone = (entry.socket.take(), entry.waker.take());
         wheel.free.push(self.index);
-        // Dropping the socket may call into the driver; not while the wheel is borrowed.
+        // Dropping the socket or the waker may call into the driver; not while the wheel is borrowed.
         drop(wheel);
-        drop(socket);
+        drop(gone);
     }
 }
 
@@ -400,6 +428,24 @@ mod tests {
             let fired: usize = (0..31).map(|_| wheel.tick()).sum();
             assert_eq!(fired, 50);
             assert!(all.iter().all(|deadline| deadline.fired().is_some()));
+        });
+    }
+
+    #[test]
+    fn a_wake_tells_the_task_and_leaves_the_socket_alone() {
+        with_sockets(async |left, right| {
+            let wheel = Deadlines::new();
+            let deadline = wheel.register(Rc::clone(&left), Why::Idle);
+            deadline.attach(Waker::noop());
+            deadline.set(Duration::from_millis(100), Expiry::Wake, Why::Idle);
+            wheel.tick();
+            assert!(!deadline.take_woken());
+            wheel.tick();
+            assert!(deadline.take_woken() && !deadline.take_woken());
+            assert_eq!(deadline.fired(), None);
+            let sent = right.send_all(crate::Buf::copy_of(b"x"), |_| {}).await;
+            sent.0.unwrap();
+            assert_eq!(Reader::new(left).fill().await.unwrap(), 1);
         });
     }
 

@@ -17,6 +17,7 @@ pub mod limits;
 pub mod listen;
 mod reader;
 mod socket;
+mod steer;
 pub mod thread;
 
 pub use buf::{Buf, LARGE_BYTES, MEDIUM_BYTES, SMALL_BYTES};

@@ -11,17 +11,22 @@ use monoio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket as SystemSocket, TcpKeepalive, Type};
 
 use crate::Socket;
+pub use crate::steer::{steer_by_core, steer_by_source};
 
 /// Connections that wait to be accepted, per socket; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+/// Bytes that the kernel takes of a connection before they can be sent (`TCP_NOTSENT_LOWAT`): what is in flight is not
+/// counted, so throughput is not bounded by it, but a client that reads slowly is seen, and cannot make the kernel
+/// hold megabytes for it. Writes go on when half of it is sent, so this is also how finely a slow reader is measured.
+const UNSENT_BYTES: u32 = 16 * 1024;
 /// A peer that vanished without a word is noticed after this much silence.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 
 /// Binds and listens on `address`, together with the other sockets that share it (`SO_REUSEPORT`).
 ///
-/// The sockets of one address form a group whose order is the order of these calls, which a steering program
-/// relies on: make them in one thread, one after the other. `TCP_NODELAY` and keep-alive are set here because
-/// accepted connections inherit them, which saves system calls per connection.
+/// The sockets of one address form a group whose order is the order of these calls, which [`steer_by_source`] relies
+/// on: make them in one thread, one after the other. `TCP_NODELAY`, keep-alive and the bound on unsent bytes are set
+/// here because accepted connections inherit them, which saves system calls per connection.
 ///
 /// # Errors
 ///
@@ -36,6 +41,7 @@ pub fn bind(address: SocketAddr) -> io::Result<OwnedFd> {
     socket.set_reuse_port(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -98,8 +104,8 @@ impl Acceptor {
     }
 
     /// Waits for a connection, until `cancel` says otherwise (then `ECANCELED`). Never drop the future: a
-    /// connection that was accepted meanwhile would be lost. Several calls may wait at once, and each loop turn
-    /// takes one connection for each.
+    /// connection that was accepted meanwhile would be lost. Several calls may wait at once on io_uring, and each loop
+    /// turn takes one connection for each; on epoll only one call may wait, and takes whatever there is.
     ///
     /// # Errors
     ///

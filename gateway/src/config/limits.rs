@@ -2,6 +2,8 @@
 
 use std::num::NonZeroU64;
 
+use limiter::{Period, Quota, QuotaError};
+
 use super::address::parse_name;
 use super::key::{Key, Keys, Optional, Required};
 use super::kind::{Frequency, Integer, Size, Text, Word};
@@ -69,7 +71,7 @@ static MAX_KEYS: Key<Size<NonZeroU64>> = Key {
     name: "max_keys",
     kind: Size::new(64 << 10, 64 << 30),
     default: NonZeroU64::new(4 << 20).unwrap(),
-    text: "Memory of the table of clients, taken at start and never exceeded; at most 32 bytes a client.",
+    text: "Memory of the table of clients, taken at start and never exceeded; 27 bytes for each client that has used units not refilled yet. At least 1KiB for each worker.",
 };
 
 static STATUS: Key<Integer<u16>> = Key {
@@ -101,15 +103,32 @@ fn read_one(name: Located<String>, section: &Section<'_>) -> LimitConfig {
     let rate = section
         .require(&RATE)
         .map_or(placeholder, |rate| rate.value);
+    let burst = section.find(&BURST).map_or(rate.units, |burst| burst.value);
+    if let Err(error) = quota(rate, burst) {
+        let message = match error {
+            QuotaError::BurstTooLong { .. } => "takes more than 2.2 years to refill at this rate",
+            _ => "rate and burst are beyond what a limit can count",
+        };
+        section.problem(BURST.name, message);
+    }
     LimitConfig {
         name: name.value,
         key: section.get(&KEY),
         rate,
-        burst: section.find(&BURST).map_or(rate.units, |burst| burst.value),
+        burst,
         mode: section.get(&MODE),
         table_bytes: section.get(&MAX_KEYS),
         status: section.get(&STATUS),
     }
+}
+
+/// The quota that the limiter makes of both, which knows its own bounds.
+fn quota(rate: Rate, burst: NonZeroU64) -> Result<Quota, QuotaError> {
+    Quota::new(
+        rate.units.get(),
+        Period::try_from(rate.period)?,
+        burst.get(),
+    )
 }
 
 fn parse_key(text: &str) -> Result<LimitKey, String> {

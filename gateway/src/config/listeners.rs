@@ -143,7 +143,7 @@ static STEER: Key<Word<Steer>> = Key {
         ],
     },
     default: Steer::Hash,
-    text: "Which worker gets a new connection: by the kernel's hash, by source address (puts a load balancer's whole traffic on one core), or by the core that received the packet.",
+    text: "Which worker gets a new connection: by the kernel's hash, by source address (puts a load balancer's whole traffic on one core), or by the core that received the packet. See [limits](limits.md#steering).",
 };
 
 static PATH_POLICY: Key<Word<PathPolicy>> = Key {

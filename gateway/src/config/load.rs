@@ -15,7 +15,7 @@ use super::{limits, listeners, routes, runtime, telemetry, upstreams};
 /// The format that this version reads.
 const VERSION: u64 = 1;
 
-/// Largest file taken, in bytes; 10,000 routes take about 2 MiB.
+/// Largest file taken, in bytes: a bound for a path that names something else, such as a device.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// The text behind [`ConfigSource::builtin`].
@@ -48,22 +48,16 @@ pub(super) static KEYS: Keys = Keys {
 
 static VERSION_KEY: Key<Integer<u64>> = Key {
     name: "version",
-    kind: Integer::new(0, i64::MAX as u64),
+    kind: Integer::new(0, 4_294_967_295),
     default: VERSION,
     text: "Version of the file's format. A file of another version is refused as a whole.",
 };
 
-static RUNTIME: Nested = nested("runtime", "a table", "Workers, see `[runtime]`.");
-static ADMIN: Nested = nested("admin", "a table", "Admin endpoints, see `[admin]`.");
-static LOG: Nested = nested("log", "a table", "Logs, see `[log]`.");
-static CLIENT_IP: Nested = nested("client_ip", "a table", "Clients, see `[client_ip]`.");
-static UPSTREAMS: Nested = nested(
-    "upstreams",
-    "tables by name",
-    "Servers, see `[upstreams.NAME]`.",
-);
-static LIMITS: Nested = nested("limits", "tables by name", "Limits, see `[limits.NAME]`.");
-static ROUTES: Nested = nested("routes", "an array of tables", "Routes, see `[[routes]]`.");
+static RUNTIME: Nested = section("runtime", "Workers, see `[runtime]`.");
+static ADMIN: Nested = section("admin", "Admin endpoints, see `[admin]`.");
+static LOG: Nested = section("log", "Logs, see `[log]`.");
+static CLIENT_IP: Nested = section("client_ip", "Clients, see `[client_ip]`.");
+
 static LISTENERS: Nested = Nested {
     name: "listeners",
     expects: "an array of tables: [[listeners]]",
@@ -71,10 +65,31 @@ static LISTENERS: Nested = Nested {
     text: "Listeners, see `[[listeners]]`.",
 };
 
-const fn nested(name: &'static str, expects: &'static str, text: &'static str) -> Nested {
+static UPSTREAMS: Nested = Nested {
+    name: "upstreams",
+    expects: "tables by name: [upstreams.NAME]",
+    absent: "none",
+    text: "Servers, see `[upstreams.NAME]`.",
+};
+
+static LIMITS: Nested = Nested {
+    name: "limits",
+    expects: "tables by name: [limits.NAME]",
+    absent: "none",
+    text: "Limits, see `[limits.NAME]`.",
+};
+
+static ROUTES: Nested = Nested {
+    name: "routes",
+    expects: "an array of tables: [[routes]]",
+    absent: "none: every request gets 404",
+    text: "Routes, see `[[routes]]`.",
+};
+
+const fn section(name: &'static str, text: &'static str) -> Nested {
     Nested {
         name,
-        expects,
+        expects: "a table",
         absent: "its defaults",
         text,
     }
@@ -253,16 +268,4 @@ fn decode<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Confi
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_built_in_configuration_loads() {
-        let config = load(ConfigSource::builtin(), &|_| None).unwrap();
-        assert_eq!(config.listeners.len(), 1);
-        assert_eq!(config.listeners[0].address.to_string(), "127.0.0.1:8080");
-        assert_eq!(config.routes.len(), 2);
-        assert_eq!(config.admin.unwrap().listen.to_string(), "127.0.0.1:9400");
-        assert_eq!(config.limits[0].burst.get(), 10);
-    }
-}
+mod tests;

@@ -57,3 +57,76 @@ fn line(row: &dyn Row) -> String {
         cell(row.text())
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{SECTIONS, reference};
+    use crate::config::{ConfigSource, load};
+
+    const BEGIN: &str = "<!-- keys: begin -->\n";
+    const END: &str = "<!-- keys: end -->";
+
+    /// `RINGGATE_WRITE_DOCS=1` writes the page instead of comparing it.
+    #[test]
+    fn the_page_says_what_the_rows_say() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        let (before, rest) = page.split_once(BEGIN).unwrap();
+        let (written, after) = rest.split_once(END).unwrap();
+        let keys = format!("\n{}", reference());
+        if std::env::var_os("RINGGATE_WRITE_DOCS").is_some() {
+            std::fs::write(path, format!("{before}{BEGIN}{keys}{END}{after}")).unwrap();
+        } else {
+            assert_eq!(
+                written, keys,
+                "docs/configuration.md is old: RINGGATE_WRITE_DOCS=1 writes it"
+            );
+        }
+    }
+
+    /// The text of a file in which a section holds these lines.
+    fn with_section(header: &str, lines: &str) -> String {
+        let listener = "[[listeners]]\nname = 'a'\naddress = '[::]:0'\n";
+        let upstream = "[upstreams.NAME]\nendpoints = [{ address = 'a:1' }]\n";
+        let respond = "[[routes]]\nname = 'r'\nrespond = {}\n";
+        match header {
+            "top level" => format!("{lines}{listener}"),
+            "[[listeners]]" => format!("{listener}{lines}"),
+            "[upstreams.NAME]" => format!("{listener}{upstream}{lines}"),
+            "upstreams.NAME.endpoints" => {
+                format!("{listener}[[upstreams.NAME.endpoints]]\naddress = 'a:1'\n{lines}")
+            }
+            "[limits.NAME]" => format!("{listener}{header}\nrate = '5/s'\n{lines}"),
+            "[[routes]]" => format!("{listener}{respond}{lines}"),
+            "routes.respond" => {
+                format!("{listener}[[routes]]\nname = 'r'\n[routes.respond]\n{lines}")
+            }
+            _ => format!("{listener}{header}\n{lines}"),
+        }
+    }
+
+    #[test]
+    fn every_default_reads_as_the_page_shows_it() {
+        let mut defaults = 0;
+        for keys in SECTIONS {
+            for row in keys.rows {
+                let default = row.default();
+                // An empty array of hosts is refused when written: it would say nothing.
+                let Some(value) = default.strip_prefix('`').filter(|_| row.name() != "hosts")
+                else {
+                    continue;
+                };
+                let line = format!("{} = {}\n", row.name(), value.trim_end_matches('`'));
+                let text = with_section(keys.header, &line);
+                let source = ConfigSource::Text {
+                    name: row.name(),
+                    text: &text,
+                };
+                let errors = load(source, &|_| None).err();
+                assert!(errors.is_none(), "{}\n{text}", errors.unwrap());
+                defaults += 1;
+            }
+        }
+        assert!(defaults > 40, "{defaults} defaults");
+    }
+}

@@ -1,6 +1,6 @@
 //! The configuration as the program uses it: every value checked, every name resolved to an index.
 //!
-//! A value of these types cannot be invalid: the reader (`config::read`) is the only place that builds them from
+//! A value of these types cannot be invalid: the reader (`config::load`) is the only place that builds them from
 //! text, and reports everything wrong at once. Nothing here does I/O.
 
 use std::net::SocketAddr;
@@ -117,9 +117,9 @@ pub struct ListenerConfig {
     pub body_timeout: Duration,
     /// A response write may make no progress this long.
     pub write_timeout: Duration,
-    /// Slowest request body, bytes per second, counted while the gateway waits for the client.
+    /// Slowest request body, bytes per second, counted while the gateway waits for the client; 0: no bound.
     pub min_body_rate: u64,
-    /// Slowest response read by a client, bytes per second, counted while a write is blocked.
+    /// Slowest response read by a client, bytes per second, counted while a write is blocked; 0: no bound.
     pub min_write_rate: u64,
     /// Connections at once, over all workers.
     pub max_connections: NonZeroU32,

@@ -12,6 +12,7 @@ pub mod lifecycle;
 pub mod resolve;
 mod serve;
 pub mod signal;
+mod sockets;
 pub mod supervisor;
 
 use std::fmt;

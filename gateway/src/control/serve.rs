@@ -49,10 +49,12 @@ pub(super) fn spawn(listener: TcpListener, router: Router, bounds: Bounds) -> io
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let places = Arc::new(Semaphore::new(bounds.connections_max));
     tokio::spawn(async move {
+        let mut failing = false;
         // The semaphore is never closed.
         while let Ok(place) = Arc::clone(&places).acquire_owned().await {
             match listener.accept().await {
                 Ok((stream, peer)) => {
+                    failing = false;
                     let router = router.clone();
                     tokio::spawn(async move {
                         connection(stream, peer, router, bounds).await;
@@ -60,7 +62,9 @@ pub(super) fn spawn(listener: TcpListener, router: Router, bounds: Bounds) -> io
                     });
                 }
                 Err(error) => {
-                    log::warn("control plane: accept failed", &[("error", &error)]);
+                    if !std::mem::replace(&mut failing, true) {
+                        log::warn("control plane: accept failed", &[("error", &error)]);
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

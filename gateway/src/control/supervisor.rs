@@ -4,21 +4,22 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use core_affinity::CoreId;
-use runtime::{Choice, Options, Report, cores, listen};
+use limiter::KeyHasher;
+use runtime::{Choice, Options, Report, cores};
 
 use super::access_log::AccessLog;
 use super::admin::AdminState;
 use super::lifecycle::{Lifecycle, Phase};
 use super::resolve::Resolver;
 use super::signal::Signal;
+use super::sockets::{Sockets, cannot_listen};
 use super::{ControlHandle, ControlSetup, admin, demo};
-use crate::config::{Config, DriverChoice, EndpointAddress, LogSink};
+use crate::config::{AdminConfig, Config, DriverChoice, EndpointAddress, LogSink, Steer};
 use crate::data::plan::{Addresses, Plan};
 use crate::data::upstream::AddressCell;
 use crate::data::worker::{self, Command};
@@ -34,6 +35,9 @@ const LOG_FLUSH: Duration = Duration::from_secs(2);
 /// Descriptors that one worker needs besides its connections: ring, wake-up, listeners, a few to work with.
 const DESCRIPTORS_PER_WORKER: u64 = 16;
 const DESCRIPTORS_SHARED: u64 = 48;
+/// Set to 1, this variable lets requests ask for panics: for tests of what a panic costs. Not in the configuration,
+/// so that no file carries it into production.
+const FAULTS_VARIABLE: &str = "RINGGATE_FAULTS";
 
 /// Why the gateway did not start, or ended on its own: one line that says what to do.
 #[derive(Debug)]
@@ -79,41 +83,73 @@ pub fn run(config: &Config, started: impl FnOnce(&Started<'_>)) -> Result<(), Fa
     let cores = worker_cores(config);
     let mut warnings = Vec::new();
     raise_descriptor_limit(config, cores.len(), &mut warnings)?;
+    if !config.runtime.pin_cores && config.listeners.iter().any(|l| l.steer == Steer::Cpu) {
+        warnings.push("steer = \"cpu\" does nothing while pin_cores is false".to_owned());
+    }
+    let faults = std::env::var_os(FAULTS_VARIABLE).is_some_and(|value| value == "1");
+    if faults {
+        warnings.push(format!(
+            "{FAULTS_VARIABLE}=1: ANY CLIENT CAN MAKE THIS GATEWAY PANIC; for tests only"
+        ));
+    }
+    let (mut supervisor, control, bound) = prepare(config, cores, faults)?;
+    let result = supervisor.start().and_then(|report| {
+        supervisor.lifecycle.advance(Phase::Ready);
+        warnings.extend(report.fallback.clone());
+        started(&Started {
+            config,
+            listeners: supervisor.sockets.addresses(),
+            admin: bound.admin,
+            workers: supervisor.cores.len(),
+            report: &report,
+            warnings: &warnings,
+        });
+        supervisor.watch()
+    });
+    supervisor.lifecycle.advance(Phase::Draining);
+    let access_log = supervisor.access_log.take();
+    if access_log.is_some_and(|access_log| !access_log.shutdown(LOG_FLUSH)) {
+        log::warn("the access log could not be written to its end", &[]);
+    }
+    control.stop();
+    result
+}
 
-    let admin = config
-        .admin
-        .as_ref()
-        .map(|admin| {
-            admin::bind(admin.listen).map_err(|e| cannot_listen("admin", admin.listen, &e))
-        })
-        .transpose()?;
-    let admin_address = admin
-        .as_ref()
-        .and_then(|listener| listener.local_addr().ok());
-    let demo = uses_demo(config)
-        .then(demo::bind)
-        .transpose()
-        .map_err(|e| plain("the demo upstream", &e))?;
-    let demo_address = demo
-        .as_ref()
-        .and_then(|listener| listener.local_addr().ok());
-    let sockets = bind_listeners(config, cores.len())?;
-    let listeners = sockets.addresses.clone();
+/// What listens besides the listeners.
+struct Bound {
+    admin: Option<SocketAddr>,
+}
+
+/// Everything up to the workers: sockets first, so that a port in use is found before anything runs.
+fn prepare(
+    config: &Config,
+    cores: Vec<Option<CoreId>>,
+    faults: bool,
+) -> Result<(Supervisor<'_>, ControlHandle, Bound), Failure> {
+    let admin = match &config.admin {
+        Some(AdminConfig { listen }) => {
+            let bound = admin::bind(*listen);
+            Some(bound.map_err(|e| Failure(cannot_listen("admin", *listen, &e)))?)
+        }
+        None => None,
+    };
+    let bound = Bound {
+        admin: admin.as_ref().and_then(|admin| admin.local_addr().ok()),
+    };
+    let demo = uses_demo(config).then(demo::bind).transpose();
+    let demo = demo.map_err(|error| plain("the demo upstream", &error))?;
+    // One secret for both: a client is steered to the worker that owns its shard of the limits.
+    let hasher = KeyHasher::random();
+    let sockets = Sockets::bind(&config.listeners, &cores, &hasher).map_err(Failure)?;
 
     let mut names = Names {
         resolver: Resolver::default(),
-        demo: demo_address,
+        demo: demo.as_ref().and_then(|demo| demo.local_addr().ok()),
     };
     let origin = origin_of_time();
-    let plan = Plan::new(config, cores.len(), origin, &mut names).map_err(Failure)?;
-    let shape = MetricsShape {
-        listeners: config.listeners.len(),
-        upstreams: config.upstreams.len(),
-        limits: config.limits.len(),
-    };
-    let metrics: Arc<[Arc<WorkerMetrics>]> = (0..cores.len())
-        .map(|worker| WorkerMetrics::new(worker, shape))
-        .collect();
+    let mut plan = Plan::new(config, cores.len(), hasher, origin, &mut names).map_err(Failure)?;
+    plan.faults = faults;
+    let metrics = metrics(config, cores.len());
     let labels = Arc::new(labels(config));
     let process = Arc::new(ProcessMetrics::default());
     let lifecycle = Arc::new(Lifecycle::default());
@@ -140,7 +176,7 @@ pub fn run(config: &Config, started: impl FnOnce(&Started<'_>)) -> Result<(), Fa
     })
     .map_err(|error| plain("the control thread", &error))?;
 
-    let mut supervisor = Supervisor {
+    let supervisor = Supervisor {
         config,
         cores,
         sockets,
@@ -154,27 +190,7 @@ pub fn run(config: &Config, started: impl FnOnce(&Started<'_>)) -> Result<(), Fa
         workers: HashMap::new(),
         deaths: Vec::new(),
     };
-    let result = supervisor.start().and_then(|report| {
-        supervisor.lifecycle.advance(Phase::Ready);
-        warnings.extend(report.fallback.clone());
-        started(&Started {
-            config,
-            listeners: &listeners,
-            admin: admin_address,
-            workers: supervisor.cores.len(),
-            report: &report,
-            warnings: &warnings,
-        });
-        supervisor.watch()
-    });
-    supervisor.lifecycle.advance(Phase::Draining);
-    if let Some(access_log) = supervisor.access_log.take() {
-        if !access_log.shutdown(LOG_FLUSH) {
-            log::warn("the access log could not be written to its end", &[]);
-        }
-    }
-    control.stop();
-    result
+    Ok((supervisor, control, bound))
 }
 
 struct Supervisor<'a> {
@@ -375,48 +391,6 @@ impl Supervisor<'_> {
     }
 }
 
-/// The listening sockets: one per worker and listener, kept here too, so that a worker can be replaced.
-struct Sockets {
-    /// By listener, then by worker.
-    fds: Vec<Vec<OwnedFd>>,
-    addresses: Vec<SocketAddr>,
-}
-
-impl Sockets {
-    fn of_worker(&self, worker: usize) -> io::Result<Vec<OwnedFd>> {
-        self.fds
-            .iter()
-            .map(|of_listener| of_listener[worker].try_clone())
-            .collect()
-    }
-
-    fn close(&mut self) {
-        self.fds.clear();
-    }
-}
-
-/// Makes all listening sockets in order, listener by listener and worker by worker: a steering program counts on it.
-fn bind_listeners(config: &Config, workers: usize) -> Result<Sockets, Failure> {
-    let mut sockets = Sockets {
-        fds: Vec::new(),
-        addresses: Vec::new(),
-    };
-    for listener in &config.listeners {
-        let describe = |error: io::Error| cannot_listen(&listener.name, listener.address, &error);
-        listen::probe(listener.address).map_err(describe)?;
-        let first = listen::bind(listener.address).map_err(describe)?;
-        // With port 0 the others must have the port that the first one got.
-        let address = listen::local_address(first.as_fd()).map_err(describe)?;
-        let mut fds = vec![first];
-        for _ in 1..workers {
-            fds.push(listen::bind(address).map_err(describe)?);
-        }
-        sockets.fds.push(fds);
-        sockets.addresses.push(address);
-    }
-    Ok(sockets)
-}
-
 /// Where each worker runs.
 fn worker_cores(config: &Config) -> Vec<Option<CoreId>> {
     let available = cores::for_workers();
@@ -467,6 +441,17 @@ fn raise_descriptor_limit(
     Ok(())
 }
 
+fn metrics(config: &Config, workers: usize) -> Arc<[Arc<WorkerMetrics>]> {
+    let shape = MetricsShape {
+        listeners: config.listeners.len(),
+        upstreams: config.upstreams.len(),
+        limits: config.limits.len(),
+    };
+    (0..workers)
+        .map(|worker| WorkerMetrics::new(worker, shape))
+        .collect()
+}
+
 fn labels(config: &Config) -> Labels {
     Labels {
         listeners: config
@@ -513,24 +498,6 @@ impl Addresses for Names {
     fn demo(&self) -> Option<SocketAddr> {
         self.demo
     }
-}
-
-fn cannot_listen(name: &str, address: SocketAddr, error: &io::Error) -> Failure {
-    let advice = match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            let port = address.port();
-            format!("another process listens there (`ss -ltnp 'sport = :{port}'` shows which); stop it or choose another port")
-        }
-        io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need CAP_NET_BIND_SERVICE (the systemd unit grants it) or a port of 1024 and above".into()
-        }
-        io::ErrorKind::AddrNotAvailable => "this host has no such address (`ip addr` shows those it has)".into(),
-        _ if error.raw_os_error() == Some(libc::EMFILE) => "raise the limit of open files (`ulimit -n`)".into(),
-        _ => "see bind(2)".to_owned(),
-    };
-    Failure(format!(
-        "cannot listen on {address} ({name}): {error}: {advice}"
-    ))
 }
 
 fn cannot_log(config: &Config, error: &io::Error) -> Failure {

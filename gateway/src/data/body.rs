@@ -114,7 +114,7 @@ impl Transfer {
                 Ok(chunk)
             }
             (Source::Chunked(reader), sink) => {
-                let before = reader.clone();
+                let before = *reader;
                 let output = match sink {
                     Sink::Plain => ChunkedOutput::Bare,
                     Sink::Chunked { trailers } => ChunkedOutput::Chunked { trailers },
@@ -126,8 +126,8 @@ impl Transfer {
                     return Ok(cut(buf, seen.consumed));
                 }
                 *reader = before;
-                let mut out =
-                    Buf::with_capacity(seen.consumed + ChunkHead::new(0).as_bytes().len());
+                // The canonical form is no longer than what was read.
+                let mut out = Buf::with_capacity(seen.consumed);
                 let written = reader.transcode(buf.data(), output, &mut out)?;
                 debug_assert_eq!(written.consumed, seen.consumed, "two readings of one body");
                 buf.consume(written.consumed);

@@ -1,9 +1,11 @@
 //! A client's connection: reads heads one after the other, hands each request to `request`, and ends in order.
 
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use runtime::{Buf, Deadline, Expiry, Reader, Socket, TICK};
@@ -11,7 +13,7 @@ use runtime::{Buf, Deadline, Expiry, Reader, Socket, TICK};
 use super::codec::HeadScanner;
 use super::error::{Error, client_end};
 use super::plan::{ListenerPlan, client_of};
-use super::request::{self, Scratch};
+use super::request;
 use super::worker::Worker;
 use super::{Why, respond};
 
@@ -19,6 +21,8 @@ use super::{Why, respond};
 /// close is not a reset that destroys the answer.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 64 * 1024;
+/// After this long without a request the connection gives its buffer back and waits for readiness instead.
+const BUFFER_TIME: Duration = Duration::from_secs(1);
 /// A request may be this slow at first without being measured against a minimum rate.
 const RATE_GRACE: Duration = Duration::from_secs(10);
 
@@ -35,6 +39,8 @@ pub(super) struct Connection {
     pub(super) client_key: limiter::Key,
     /// `client` as text, for the upstream.
     pub(super) client_text: String,
+    /// How long the first byte of the next head may take.
+    wait: Duration,
     pub(super) reader: Reader,
     pub(super) writer: ClientWriter,
     /// For reading a body while an answer is written, which has the writer's.
@@ -63,21 +69,17 @@ impl ClientWriter {
     }
 
     /// Sends `buf`, and gives up on a client that does not read or reads too slowly.
-    pub(super) async fn send(&mut self, buf: Buf) -> Result<(), Error> {
+    pub(super) async fn send(&self, buf: Buf) -> Result<(), Error> {
         let config = &self.listener.config;
         let (began, total) = (self.deadline.now(), buf.len());
-        let mut sent = 0_usize;
-        self.deadline
-            .set(config.write_timeout, Expiry::Reset, Why::Write);
-        let progress = |count| {
-            sent += count;
-            if sent < total && is_slower(sent, self.deadline.now() - began, config.min_write_rate) {
-                self.deadline.set(Duration::ZERO, Expiry::Reset, Why::Write);
-            } else {
-                self.deadline
-                    .set(config.write_timeout, Expiry::Reset, Why::Write);
-            }
+        let mut sent = 0_u64;
+        let mut progress = |count: usize| {
+            sent += count as u64;
+            let elapsed = self.deadline.now() - began;
+            let patience = patience(sent, elapsed, config.min_write_rate, config.write_timeout);
+            self.deadline.set(patience, Expiry::Reset, Why::Write);
         };
+        progress(0);
         let (result, _buf) = self.socket.send_all(buf, progress).await;
         match result {
             Ok(()) => {
@@ -90,10 +92,15 @@ impl ClientWriter {
     }
 }
 
-/// `bytes` in `ticks` is slower than `rate` bytes per second, after the grace.
-pub(super) fn is_slower(bytes: usize, ticks: u64, rate: u64) -> bool {
-    let time = TICK.saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX));
-    time >= RATE_GRACE && (bytes as u128) * 1000 < u128::from(rate) * time.as_millis()
+/// How long the next bytes may take: at most `timeout`, and no longer than until `bytes` in all this time, `elapsed`
+/// ticks and more, would be slower than `rate` bytes per second, which counts after a grace. Rate 0: any will do.
+pub(super) fn patience(bytes: u64, elapsed: u64, rate: u64, timeout: Duration) -> Duration {
+    let Some(earned_ms) = bytes.saturating_mul(1000).checked_div(rate) else {
+        return timeout;
+    };
+    let earned = Duration::from_millis(earned_ms).max(RATE_GRACE);
+    let elapsed = TICK.saturating_mul(u32::try_from(elapsed).unwrap_or(u32::MAX));
+    timeout.min(earned.saturating_sub(elapsed))
 }
 
 /// What to do with the connection after a request.
@@ -125,6 +132,7 @@ pub(super) async fn serve(
         client,
         client_key: plan.hasher.address(client, plan.client_ip.ipv6_prefix),
         client_text: client.to_string(),
+        wait: listener.config.header_timeout,
         reader: Reader::new(Rc::clone(&socket)),
         body_deadline: worker.deadlines.register(Rc::clone(&socket), Why::Busy),
         writer: ClientWriter {
@@ -137,22 +145,28 @@ pub(super) async fn serve(
         listener,
         worker,
     };
-    let mut scratch = Scratch::default();
-    let mut wait = connection.listener.config.header_timeout;
+    poll_fn(|cx| {
+        connection.writer.deadline.attach(cx.waker());
+        Poll::Ready(())
+    })
+    .await;
     let next = loop {
-        let next = match connection.read_head(wait).await {
-            Ok(range) => request::handle(&mut connection, &mut scratch, range).await,
-            Err(HeadEnd::Closed) => Next::Close,
-            Err(HeadEnd::Broken(error)) => {
-                request::refuse_head(&mut connection, &mut scratch, &error)
-            }
-        };
-        if next != Next::Keep {
-            break next;
+        // What a request needs is in a box of its own, so that a connection without one is small.
+        match Box::pin(connection.serve_requests()).await {
+            Pause::Idle => {}
+            Pause::End(next) => break next,
         }
-        wait = connection.listener.config.idle_timeout;
+        connection.wait_idle().await;
     };
     connection.end(next).await;
+}
+
+/// Why a connection stops serving requests.
+enum Pause {
+    /// None came for [`BUFFER_TIME`].
+    Idle,
+    /// None will come.
+    End(Next),
 }
 
 /// Why there is no further request.
@@ -161,11 +175,66 @@ enum HeadEnd {
     Closed,
     /// What came is no head.
     Broken(Error),
+    /// Nothing came for [`BUFFER_TIME`]; the buffer is given back.
+    Idle,
 }
 
 impl Connection {
+    /// Serves requests until none comes for a while or none will come any more.
+    async fn serve_requests(&mut self) -> Pause {
+        let mut scratch = self.worker.take_scratch();
+        let pause = loop {
+            let next = match self.read_head().await {
+                Ok(range) => request::handle(self, &mut scratch, range).await,
+                Err(HeadEnd::Idle) => break Pause::Idle,
+                Err(HeadEnd::Closed) => Next::Close,
+                Err(HeadEnd::Broken(error)) => request::refuse_head(self, &scratch, &error),
+            };
+            if next != Next::Keep {
+                break Pause::End(next);
+            }
+            self.wait = self.listener.config.idle_timeout;
+        };
+        self.worker.give_scratch(scratch);
+        pause
+    }
+
+    /// Waits for a request without holding a buffer.
+    async fn wait_idle(&self) {
+        let timeout = self.wait.saturating_sub(BUFFER_TIME);
+        self.writer
+            .deadline
+            .set(timeout, Expiry::EndReads, Why::Idle);
+        // An error shows again when the connection is read.
+        let _readable = self.writer.socket.readable().await;
+    }
+
+    /// Waits for bytes; [`HeadEnd::Idle`] if none come for [`BUFFER_TIME`] and the kernel has let go of the buffer.
+    async fn fill_or_idle(&mut self, may_pause: bool) -> Result<std::io::Result<usize>, HeadEnd> {
+        if !may_pause {
+            return Ok(self.reader.fill().await);
+        }
+        let (reader, deadline) = (&mut self.reader, &self.writer.deadline);
+        let filled = poll_fn(|cx| match reader.poll_fill(cx) {
+            Poll::Ready(filled) => Poll::Ready(Some(filled)),
+            Poll::Pending if deadline.take_woken() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await;
+        match filled {
+            Some(filled) => Ok(filled),
+            None => match reader.cancel().await {
+                Some(filled) => Ok(filled),
+                None => {
+                    *reader.buf() = Buf::empty();
+                    Err(HeadEnd::Idle)
+                }
+            },
+        }
+    }
+
     /// Reads until the buffer holds a whole head; returns where it is. Answers that wait are sent before waiting.
-    async fn read_head(&mut self, wait: Duration) -> Result<Range<usize>, HeadEnd> {
+    async fn read_head(&mut self) -> Result<Range<usize>, HeadEnd> {
         let mut scanner = HeadScanner::for_request();
         let mut began = false;
         self.writer.deadline.clear(Why::Idle);
@@ -178,8 +247,15 @@ impl Connection {
             let nothing_yet = self.reader.data().is_empty() || scanner.is_before_first_octet();
             self.reader.arm();
             self.writer.flush().await.map_err(|_gone| HeadEnd::Closed)?;
-            if nothing_yet {
-                self.writer.deadline.set(wait, Expiry::EndReads, Why::Idle);
+            let may_pause = nothing_yet && self.wait > BUFFER_TIME;
+            if may_pause {
+                self.writer
+                    .deadline
+                    .set(BUFFER_TIME, Expiry::Wake, Why::Idle);
+            } else if nothing_yet {
+                self.writer
+                    .deadline
+                    .set(self.wait, Expiry::EndReads, Why::Idle);
             } else if !began {
                 // From the first byte to the last, however it trickles.
                 began = true;
@@ -188,7 +264,7 @@ impl Connection {
                     .deadline
                     .set(timeout, Expiry::EndReads, Why::Head);
             }
-            match self.reader.fill().await {
+            match self.fill_or_idle(may_pause).await? {
                 Ok(0) if nothing_yet => self.last_look().await?,
                 Ok(0) => return Err(self.cut_head()),
                 Ok(count) => self.worker.metrics.received(count as u64),
@@ -262,10 +338,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_is_judged_after_the_grace_only() {
-        assert!(!is_slower(0, 99, 256));
-        assert!(is_slower(2559, 100, 256));
-        assert!(!is_slower(2560, 100, 256));
-        assert!(!is_slower(0, u64::MAX, 0));
+    fn patience_ends_when_the_rate_is_missed() {
+        let (second, timeout) = (Duration::from_secs(1), Duration::from_secs(30));
+        assert_eq!(patience(0, 0, 256, timeout), 10 * second, "the grace");
+        assert_eq!(patience(0, 99, 256, timeout), TICK);
+        assert_eq!(patience(0, 200, 256, timeout), Duration::ZERO);
+        assert_eq!(
+            patience(256 * 20, 100, 256, timeout),
+            10 * second,
+            "20 s earned"
+        );
+        assert_eq!(patience(u64::MAX, 100, 256, timeout), timeout);
+        assert_eq!(patience(0, u64::MAX, 0, timeout), timeout, "no rate");
     }
 }

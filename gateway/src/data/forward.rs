@@ -10,7 +10,9 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use runtime::{Buf, Deadline, Expiry, LARGE_BYTES, MEDIUM_BYTES, Reader, Socket, TICK};
+use runtime::{
+    Buf, Deadline, Expiry, LARGE_BYTES, MEDIUM_BYTES, Reader, SMALL_BYTES, Socket, TICK,
+};
 
 use super::body::{Sink, Transfer};
 use super::codec::{
@@ -18,7 +20,7 @@ use super::codec::{
     INTERIMS_MAX, RequestContext, RequestHead, ResponseHead, Scheme, Version, is_idempotent,
     parse_response, token_in_list, write_request_head, write_response_head,
 };
-use super::connection::{ClientWriter, Connection, Next, is_slower};
+use super::connection::{ClientWriter, Connection, Next, patience};
 use super::error::{Error, Fault, client_end, upstream_end};
 use super::log::Record;
 use super::request::{DISCARD_BYTES_MAX, Scratch, discard};
@@ -44,6 +46,8 @@ enum Ended {
 }
 
 struct Finished {
+    /// Bytes of the response as they came: head and payload.
+    bytes: u64,
     /// The upstream connection may serve another request.
     reusable: bool,
     /// The client was told that its connection stays.
@@ -61,6 +65,8 @@ pub(super) async fn forward(
     let Some(request) = record.request else {
         return Err(Error::Stopped);
     };
+    // Answers to requests before this one must not wait for its body or its upstream.
+    connection.writer.flush().await?;
     let pool = &served.pools[upstream];
     let worker = std::rc::Rc::clone(&connection.worker);
     record.upstream = Some(upstream);
@@ -114,8 +120,7 @@ pub(super) async fn forward(
                 return Ok(Next::Close);
             }
             Ok(Ended::Response(finished)) => {
-                let duration = worker.clock.now().saturating_duration_since(record.started);
-                worker.metrics.upstream_finished(upstream, duration);
+                record.upstream_answered = true;
                 return Ok(settle(connection, pool, lease, body, &finished).await);
             }
             // An endpoint may close an idle connection at the moment we use it: once more, on a new one.
@@ -140,11 +145,16 @@ fn is_replayable(request: &RequestHead) -> bool {
 async fn settle(
     connection: &mut Connection,
     pool: &Pool,
-    lease: Lease,
+    mut lease: Lease,
     mut body: Transfer,
     finished: &Finished,
 ) -> Next {
     let whole = body.is_ended();
+    // The next answers will be like the last one, and the next body like this one.
+    lease.reader.set_read_size(read_size(finished.bytes));
+    connection
+        .reader
+        .set_read_size(read_size(body.payload_bytes()));
     if finished.reusable && whole && lease.reader.data().is_empty() && !lease.reader.is_armed() {
         pool.give_back(lease);
     } else {
@@ -157,6 +167,15 @@ async fn settle(
         Next::Keep
     } else {
         discard(connection, &mut body).await
+    }
+}
+
+/// Size of the first read of a message, by the size of the one before.
+const fn read_size(bytes: u64) -> usize {
+    if bytes > SMALL_BYTES as u64 {
+        MEDIUM_BYTES
+    } else {
+        SMALL_BYTES
     }
 }
 
@@ -181,6 +200,14 @@ impl Timers<'_> {
             deadline.set(left, Expiry::EndBoth, Why::Route);
         } else {
             deadline.set(phase, Expiry::EndBoth, why);
+        }
+    }
+
+    /// Only the route's time runs.
+    fn nobody(&self, deadline: &Deadline<Why>) {
+        match self.route_until {
+            Some(_) => self.set(deadline, Duration::MAX, Why::Route),
+            None => deadline.clear(Why::Busy),
         }
     }
 
@@ -298,7 +325,7 @@ impl Exchange<'_> {
     }
 
     /// The request head as it goes up, and where it fits what is there of the body.
-    fn write_request(&mut self, connection: &Connection, lease: &Lease) -> Buf {
+    fn write_request(&self, connection: &Connection, lease: &Lease) -> Buf {
         let head = self.scratch.head.data();
         let endpoint = &self.timers.pool.upstream().endpoints[lease.endpoint];
         let authority = self.request.authority.map(|authority| authority.of(head));
@@ -399,14 +426,15 @@ impl Upload<'_> {
 
     async fn fill(&mut self, began: u64) -> Result<(), Stopped> {
         let config = &self.listener.config;
-        let received = usize::try_from(self.body.payload_bytes()).unwrap_or(usize::MAX);
-        let slow = is_slower(received, self.deadline.now() - began, config.min_body_rate);
-        let timeout = if slow {
-            Duration::ZERO
-        } else {
-            config.body_timeout
-        };
-        self.body_deadline.set(timeout, Expiry::EndReads, Why::Body);
+        let elapsed = self.deadline.now() - began;
+        let received = self.body.payload_bytes();
+        let patience = patience(received, elapsed, config.min_body_rate, config.body_timeout);
+        self.body_deadline
+            .set(patience, Expiry::EndReads, Why::Body);
+        if !self.head_seen.get() {
+            // While the client is waited for, the upstream owes nothing.
+            self.timers.nobody(self.deadline);
+        }
         self.read_ahead();
         match self.reader.fill().await {
             Ok(0) | Err(_) => Err(Stopped::ByClient(client_end(self.body_deadline.fired()))),
@@ -464,13 +492,14 @@ impl Download<'_> {
     async fn run(mut self) -> Result<Ended, Error> {
         let (head, response) = self.final_head().await?;
         self.head_seen.set(true);
-        self.record.first_byte = Some(
-            self.writer
-                .worker
+        let worker = &self.writer.worker;
+        // Only the access log tells it, and a reading of the clock costs more than a decision of the limiter.
+        self.record.first_byte = worker.log.as_ref().map(|_| {
+            worker
                 .clock
                 .now()
-                .saturating_duration_since(self.record.started),
-        );
+                .saturating_duration_since(self.record.started)
+        });
         if response.is_upgrade() {
             let forward = self.forward_response(BodyFraming::None, true);
             self.put_head(&head, &response, &forward);
@@ -495,6 +524,7 @@ impl Download<'_> {
             && self.rest_is_short();
         let forward = self.forward_response(shape, keep_alive);
         self.put_head(&head, &response, &forward);
+        let head_bytes = head.len() as u64;
         drop(head);
         let mut body = Transfer::new(response.framing, sink);
         let streamed = self.stream(&mut body).await;
@@ -504,6 +534,7 @@ impl Download<'_> {
             && response.framing != BodyFraming::UntilClose
             && self.upstream.data().is_empty();
         Ok(Ended::Response(Finished {
+            bytes: head_bytes + body.payload_bytes(),
             reusable,
             keep_alive,
         }))

@@ -25,6 +25,8 @@ pub(super) struct Record {
     pub(super) endpoint: Option<usize>,
     pub(super) connect: Option<Duration>,
     pub(super) first_byte: Option<Duration>,
+    /// The upstream's response was complete.
+    pub(super) upstream_answered: bool,
     pub(super) retries: u8,
     pub(super) limit: Option<(usize, LimitOutcome)>,
 }
@@ -43,6 +45,7 @@ impl Record {
             endpoint: None,
             connect: None,
             first_byte: None,
+            upstream_answered: false,
             retries: 0,
             limit: None,
         }
@@ -68,6 +71,9 @@ impl Record {
             self.status,
             duration,
         );
+        if let (Some(upstream), true) = (self.upstream, self.upstream_answered) {
+            worker.metrics.upstream_finished(upstream, duration);
+        }
         if let Some(error) = error {
             worker.metrics.rejected(error.name());
             if let (Some(upstream), Some(fault)) = (self.upstream, error.upstream()) {

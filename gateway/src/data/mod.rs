@@ -5,6 +5,7 @@ mod clock;
 pub mod codec;
 mod connection;
 mod error;
+mod fault;
 pub mod filter;
 mod forward;
 mod log;

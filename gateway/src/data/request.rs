@@ -26,7 +26,7 @@ use super::filter::limit;
 use super::log::Record;
 use super::plan::Plan;
 use super::respond::{Answer, Content};
-use super::{Why, forward};
+use super::{Why, fault, forward};
 use crate::config::{Action, PathPolicy};
 use crate::telemetry::{LimitOutcome, MetricsWriter};
 
@@ -102,6 +102,10 @@ pub(super) async fn handle(
             let Action::Respond(fixed) = &served.plan.routes[route].config.action else {
                 return Next::Close;
             };
+            if served.plan.faults {
+                let asked = scratch.fields.values(scratch.head.data(), fault::FIELD);
+                asked.for_each(fault::commit);
+            }
             Ok(answer(connection, &mut record, fixed.status, Content::Fixed(fixed)).await)
         }
         Ok(Decision::Options) => {
@@ -171,10 +175,12 @@ fn decide(
     let request = parse_request(head, &listener.rules, fields).map_err(Error::Request)?;
     record.request = Some(request);
 
+    if request.max_forwards == Some(0) {
+        return Ok(Decision::Options);
+    }
     normal.clear();
     let policy = listener.config.path_policy;
     let path: &[u8] = match request.form {
-        TargetForm::Asterisk if request.max_forwards == Some(0) => return Ok(Decision::Options),
         TargetForm::Asterisk => b"/",
         TargetForm::Origin | TargetForm::Absolute => {
             let sent = request.path.of(head);
@@ -257,11 +263,7 @@ fn check_other_readings(
 }
 
 /// The answer to something that is no request head. The connection closes.
-pub(super) fn refuse_head(
-    connection: &mut Connection,
-    scratch: &mut Scratch,
-    error: &Error,
-) -> Next {
+pub(super) fn refuse_head(connection: &mut Connection, scratch: &Scratch, error: &Error) -> Next {
     let worker = Rc::clone(&connection.worker);
     let mut record = Record::new(worker.clock.now(), worker.next_request_id());
     let next = put_refusal(connection, &mut record, error, None, true);
@@ -373,7 +375,7 @@ async fn answer(
 
 /// Reads what is left of a body that nobody wants, if it is short; otherwise the connection closes, since its bytes
 /// must never be taken for a request.
-async fn discard_body(connection: &mut Connection, record: &mut Record) -> Next {
+async fn discard_body(connection: &mut Connection, record: &Record) -> Next {
     let Some(request) = record.request else {
         return Next::Linger;
     };

@@ -9,6 +9,8 @@ use super::error::{Error, Refusal};
 use super::filter::limit::LimitPlan;
 use crate::config::FixedResponse;
 
+/// Methods that the gateway takes, besides extensions: not CONNECT and TRACE.
+const ALLOW: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 const PROBLEM_JSON: &str = "application/problem+json";
 
 /// An answer of the gateway's own.
@@ -42,9 +44,9 @@ pub(super) enum Content<'a> {
 
 impl Answer<'_> {
     /// Appends the answer to `out`.
-    pub(super) fn put(&self, out: &mut Buf, date: &str) {
+    pub(super) fn put(&self, out: &mut Buf, date: &[u8]) {
         put_status_line(out, self.status, None);
-        put_field(out, "Date", date.as_bytes());
+        put_field(out, "Date", date);
         let mut body = Buf::empty();
         match &self.content {
             Content::Fixed(fixed) => {
@@ -59,6 +61,10 @@ impl Answer<'_> {
                 limit,
             } => {
                 put_field(out, "Content-Type", PROBLEM_JSON.as_bytes());
+                if self.status == 405 {
+                    // RFC 9110, 15.5.6: what there is instead.
+                    put_field(out, "Allow", ALLOW.as_bytes());
+                }
                 if let (Error::Limited(refusal), Some(limit)) = (error, limit) {
                     put_limit_fields(out, refusal, limit);
                 }

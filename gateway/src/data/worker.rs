@@ -17,13 +17,14 @@ use runtime::listen::{Acceptor, is_about_one_connection};
 use runtime::{Deadlines, Executor, Expiry, Options, Report, Socket, TICK};
 
 use super::clock::Clock;
-use super::plan::Plan;
+use super::plan::{Plan, client_of};
+use super::request::Scratch;
 use super::request_id::RequestIds;
 use super::upstream::Pool;
 use super::{Why, connection};
 use crate::telemetry::{LogWriter, MetricsWriter, WorkerMetrics};
 
-/// Accepts under way per listener: each takes one connection per turn of the loop.
+/// Accepts under way per listener on io_uring: each takes one connection per turn of the loop.
 const ACCEPTS: usize = 16;
 /// Pause after an error of `accept` that will come again at once (no descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -31,6 +32,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const DRAIN_IDLE_GRACE: Duration = Duration::from_millis(300);
 /// How long connections get to end after they were shut down.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
+/// Memory for requests that is kept while no request needs it: some 10 KiB each.
+const SCRATCHES_MAX: usize = 64;
 /// Idle upstream connections are looked through this often.
 const SWEEP_EVERY_TICKS: u64 = 5;
 
@@ -58,8 +61,6 @@ pub struct Setup {
 pub enum Command {
     /// Stop accepting, finish what is under way, end after this time at the latest; `None`: whenever that is.
     Drain(Option<Duration>),
-    /// Panic, outside of any connection: for tests of what happens then.
-    Panic,
 }
 
 /// What a worker reports of itself.
@@ -91,6 +92,8 @@ pub(super) struct Worker {
     /// Its time.
     pub(super) clock: Clock,
     request_ids: RequestIds,
+    /// Memory for requests, used again by whichever connection has one.
+    scratches: RefCell<Vec<Scratch>>,
     draining: Cell<bool>,
     connections: Cell<usize>,
     when_empty: RefCell<Option<Waker>>,
@@ -121,6 +124,17 @@ impl Worker {
     /// An identifier that no other request of any process has, but for chance: 32 hexadecimal digits.
     pub(super) fn next_request_id(&self) -> [u8; 32] {
         self.request_ids.next()
+    }
+
+    pub(super) fn take_scratch(&self) -> Scratch {
+        self.scratches.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub(super) fn give_scratch(&self, scratch: Scratch) {
+        let mut scratches = self.scratches.borrow_mut();
+        if scratches.len() < SCRATCHES_MAX {
+            scratches.push(scratch);
+        }
     }
 
     fn connection_ended(&self) {
@@ -187,6 +201,7 @@ pub fn run(setup: Setup, events: impl Fn(Event)) {
         log,
         clock: Clock::start(),
         request_ids: RequestIds::new(),
+        scratches: RefCell::default(),
         draining: Cell::new(false),
         connections: Cell::new(0),
         when_empty: RefCell::new(None),
@@ -243,7 +258,13 @@ fn open_gates(worker: &Rc<Worker>, listeners: Vec<OwnedFd>) -> io::Result<Vec<Ga
     let open = |(listener, fd)| {
         let acceptor = Rc::new(Acceptor::new(fd)?);
         let canceller = Canceller::new();
-        let loops = (0..ACCEPTS)
+        // epoll knows one waiter per socket: of several, all but the last would wait for ever, and the drain for them.
+        let accepts = if monoio::utils::is_legacy() {
+            1
+        } else {
+            ACCEPTS
+        };
+        let loops = (0..accepts)
             .map(|_| {
                 let accepting = accept(
                     Rc::clone(worker),
@@ -286,9 +307,14 @@ async fn accept(
 /// Starts the task of a connection, unless the listener has as many as it may.
 fn admit(worker: &Rc<Worker>, listener: usize, socket: Rc<Socket>, peer: SocketAddr) {
     let served = worker.served();
-    let Some(place) = served.plan.listeners[listener].admit() else {
-        worker.metrics.rejected("connections_max");
-        return;
+    let plan = &served.plan;
+    let client = || {
+        plan.hasher
+            .address(client_of(peer.ip()), plan.client_ip.ipv6_prefix)
+    };
+    let place = match plan.listeners[listener].admit(client) {
+        Ok(place) => place,
+        Err(cap) => return worker.metrics.rejected(cap),
     };
     let worker = Rc::clone(worker);
     worker.connections.set(worker.connections.get() + 1);
@@ -325,17 +351,13 @@ impl<F: Future> Future for CatchUnwind<F> {
     }
 }
 
-/// Sweeps and listens to the inbox until told to drain; then drains.
+/// Sweeps until the inbox says to drain; then drains.
 async fn serve(worker: &Rc<Worker>, gates: &RefCell<Vec<Gate>>, inbox: &flume::Receiver<Command>) {
     let sweeping = monoio::spawn(sweep(Rc::clone(worker)));
-    let timeout = loop {
-        match inbox.recv_async().await {
-            Ok(Command::Drain(timeout)) => break timeout,
-            #[expect(clippy::panic, reason = "that is what the command asks for")]
-            Ok(Command::Panic) => panic!("told to panic"),
-            // The supervisor is gone, and with it the process.
-            Err(flume::RecvError::Disconnected) => break Some(Duration::ZERO),
-        }
+    let timeout = match inbox.recv_async().await {
+        Ok(Command::Drain(timeout)) => timeout,
+        // The supervisor is gone, and with it the process.
+        Err(flume::RecvError::Disconnected) => Some(Duration::ZERO),
     };
     worker.draining.set(true);
     close_gates(worker, gates.take()).await;

@@ -3,43 +3,19 @@
 //! A worker counts with a plain load and store, both relaxed: no lock prefix, no line shared with another worker.
 //! Readers see each value a little late and never torn, which is all that a scrape needs.
 
-use std::cell::Cell;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::counter::{Counter, Histogram};
 use super::kinds::{
     LimitOutcome, Method, Timeout, UpstreamConnectionState as State, UpstreamError,
 };
+use super::series::{SERIES_MAX, Series, SeriesIndex, SeriesKey};
 
-/// Series of (route, method, status) that a worker keeps; observations beyond them are only counted.
-pub const SERIES_MAX: usize = 1024;
 /// Reasons of refusals that a worker keeps.
 pub const REASONS_MAX: usize = 64;
-/// Upper bounds of the histograms' buckets in nanoseconds: those that OpenTelemetry advises, and six below 5 ms.
-pub const BUCKET_BOUNDS_NS: [u64; 20] = [
-    50_000,
-    100_000,
-    250_000,
-    500_000,
-    1_000_000,
-    2_500_000,
-    5_000_000,
-    10_000_000,
-    25_000_000,
-    50_000_000,
-    75_000_000,
-    100_000_000,
-    250_000_000,
-    500_000_000,
-    750_000_000,
-    1_000_000_000,
-    2_500_000_000,
-    5_000_000_000,
-    7_500_000_000,
-    10_000_000_000,
-];
 
 /// How many of each thing the configuration names; fixes the size of the counters.
 #[derive(Clone, Copy, Debug)]
@@ -158,7 +134,7 @@ impl MetricsWriter {
         }
     }
 
-    /// An accept failed.
+    /// An accept failed for want of something of the host's, such as descriptors.
     pub fn accept_failed(&self, listener: usize) {
         if let Some(listener) = at(&self.shared.listeners, listener) {
             listener.accept_errors.add(1);
@@ -206,7 +182,7 @@ impl MetricsWriter {
         }
     }
 
-    /// A request was refused for `reason`, a stable identifier.
+    /// A request did not get what it asked for; `reason` is a stable identifier.
     pub fn rejected(&self, reason: &'static str) {
         for slot in &self.shared.reasons {
             let slot = slot.get_or_init(|| Reason {
@@ -351,29 +327,6 @@ impl ProcessMetrics {
     }
 }
 
-/// A number with one writer. Relaxed throughout: no other memory is published through it.
-#[derive(Debug, Default)]
-pub(super) struct Counter(AtomicU64);
-
-impl Counter {
-    pub(super) fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-
-    fn set(&self, value: u64) {
-        self.0.store(value, Relaxed);
-    }
-
-    fn add(&self, n: u64) {
-        self.set(self.get().wrapping_add(n));
-    }
-
-    fn sub(&self, n: u64) {
-        debug_assert!(self.get() >= n, "a gauge went below zero");
-        self.set(self.get().saturating_sub(n));
-    }
-}
-
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Clone)]
 pub(super) struct Driver {
     pub(super) name: &'static str,
@@ -410,117 +363,6 @@ pub(super) struct Reason {
     pub(super) count: Counter,
 }
 
-#[repr(align(128))]
-pub(super) struct Series {
-    pub(super) key: SeriesKey,
-    pub(super) durations: Histogram,
-}
-
-/// Durations by bucket; the last bucket has no upper bound.
-#[derive(Default)]
-pub(super) struct Histogram {
-    pub(super) buckets: [Counter; BUCKET_BOUNDS_NS.len() + 1],
-    pub(super) sum_ns: Counter,
-}
-
-impl Histogram {
-    fn observe(&self, duration: Duration) {
-        let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let bucket = BUCKET_BOUNDS_NS.partition_point(|bound| *bound < ns);
-        self.buckets[bucket].add(1);
-        self.sum_ns.add(ns);
-    }
-}
-
-/// Route, method and status in one word, in the order of labels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct SeriesKey(u32);
-
-impl SeriesKey {
-    const NO_ROUTE: u16 = u16::MAX;
-    const STATUS_BITS: u32 = 10;
-    const METHOD_BITS: u32 = 4;
-
-    fn new(route: Option<u16>, method: Method, status: u16) -> Self {
-        const { assert!(Method::ALL.len() <= 1 << Self::METHOD_BITS) };
-        debug_assert!(status < 1 << Self::STATUS_BITS && route != Some(Self::NO_ROUTE));
-        let status = u32::from(status) & ((1 << Self::STATUS_BITS) - 1);
-        let route = u32::from(route.unwrap_or(Self::NO_ROUTE));
-        Self((((route << Self::METHOD_BITS) | method as u32) << Self::STATUS_BITS) | status)
-    }
-
-    pub(super) fn route(self) -> Option<u16> {
-        let route = u16::try_from(self.0 >> (Self::METHOD_BITS + Self::STATUS_BITS)).ok()?;
-        (route != Self::NO_ROUTE).then_some(route)
-    }
-
-    pub(super) fn method(self) -> Method {
-        let number = (self.0 >> Self::STATUS_BITS) & ((1 << Self::METHOD_BITS) - 1);
-        let number = u8::try_from(number).unwrap_or(u8::MAX);
-        Method::from_number(number).unwrap_or(Method::Other)
-    }
-
-    pub(super) fn status(self) -> u32 {
-        self.0 & ((1 << Self::STATUS_BITS) - 1)
-    }
-}
-
-/// A key and its slot.
-type Entry = (SeriesKey, u16);
-
-/// Where a series is: an open-addressed table at most half full, for the writer's eyes only.
-struct SeriesIndex {
-    entries: Box<[Cell<Option<Entry>>]>,
-    len: Cell<usize>,
-}
-
-impl SeriesIndex {
-    const ENTRIES: usize = SERIES_MAX * 2;
-
-    fn len(&self) -> usize {
-        self.len.get()
-    }
-
-    fn find(&self, key: SeriesKey) -> Option<usize> {
-        let (found, slot) = self.entries[self.entry(key)].get()?;
-        debug_assert_eq!(found, key);
-        Some(usize::from(slot))
-    }
-
-    fn insert(&self, key: SeriesKey, slot: usize) {
-        let entry = &self.entries[self.entry(key)];
-        debug_assert!(entry.get().is_none() && slot < SERIES_MAX);
-        if let Ok(slot) = u16::try_from(slot) {
-            entry.set(Some((key, slot)));
-            self.len.set(self.len() + 1);
-        }
-    }
-
-    /// The entry that holds `key`, or the free one where it would go.
-    fn entry(&self, key: SeriesKey) -> usize {
-        const { assert!(Self::ENTRIES.is_power_of_two() && SERIES_MAX <= 1 << 16) };
-        // Fibonacci hashing; keys are made by the configuration and the protocol, not by clients.
-        let hash = key.0.wrapping_mul(0x9E37_79B9) >> (u32::BITS - Self::ENTRIES.ilog2());
-        let mut entry = hash as usize;
-        while self.entries[entry]
-            .get()
-            .is_some_and(|(other, _)| other != key)
-        {
-            entry = (entry + 1) % Self::ENTRIES;
-        }
-        entry
-    }
-}
-
-impl Default for SeriesIndex {
-    fn default() -> Self {
-        Self {
-            entries: filled(Self::ENTRIES),
-            len: Cell::new(0),
-        }
-    }
-}
-
 fn filled<T: Default>(count: usize) -> Box<[T]> {
     std::iter::repeat_with(T::default).take(count).collect()
 }
@@ -534,9 +376,7 @@ fn at<T>(counters: &[T], index: usize) -> Option<&T> {
 mod tests {
     use std::time::Duration;
 
-    use proptest::prelude::*;
-
-    use super::{BUCKET_BOUNDS_NS, Histogram, MetricsShape, SERIES_MAX, SeriesKey, WorkerMetrics};
+    use super::{MetricsShape, SERIES_MAX, WorkerMetrics};
     use crate::telemetry::Method;
 
     const SHAPE: MetricsShape = MetricsShape {
@@ -544,18 +384,6 @@ mod tests {
         upstreams: 1,
         limits: 1,
     };
-
-    #[test]
-    fn a_bucket_holds_its_upper_bound() {
-        for (bucket, bound) in BUCKET_BOUNDS_NS.iter().enumerate() {
-            let histogram = Histogram::default();
-            histogram.observe(Duration::from_nanos(*bound));
-            histogram.observe(Duration::from_nanos(*bound + 1));
-            assert_eq!(histogram.buckets[bucket].get(), 1);
-            assert_eq!(histogram.buckets[bucket + 1].get(), 1);
-        }
-        assert!(BUCKET_BOUNDS_NS.is_sorted());
-    }
 
     #[test]
     fn series_are_bounded_and_what_is_beyond_is_counted() {
@@ -596,19 +424,5 @@ mod tests {
             2
         );
         assert!(metrics.series[1].get().is_none());
-    }
-
-    proptest! {
-        #[test]
-        fn a_series_key_gives_back_its_parts(
-            route in prop::option::of(0..u16::MAX),
-            method in 0..Method::ALL.len(),
-            status in 0..1000u16,
-        ) {
-            let key = SeriesKey::new(route, Method::ALL[method], status);
-            prop_assert_eq!(key.route(), route);
-            prop_assert_eq!(key.method(), Method::ALL[method]);
-            prop_assert_eq!(key.status(), u32::from(status));
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! Every metric name and log field in one place, the per-worker counters, and the access record on its way out of a
 //! worker. A leaf: imports nothing of the gateway, so that both planes may use it.
 
+mod counter;
 pub mod kinds;
 pub mod log;
 pub mod metrics;
@@ -9,7 +10,10 @@ pub mod process;
 pub mod record;
 pub mod render;
 pub mod ring;
+mod series;
+pub mod time;
 
+pub use counter::BUCKET_BOUNDS_NS;
 pub use kinds::{
     End, LimitOutcome, Method, Scheme, Timeout, UpstreamConnectionState, UpstreamError, Version,
 };
@@ -17,3 +21,4 @@ pub use metrics::{MetricsShape, MetricsWriter, ProcessMetrics, WorkerMetrics};
 pub use record::{AccessRecord, RecordAddress};
 pub use render::{Labels, render};
 pub use ring::{LogReader, LogWriter};
+pub use series::SERIES_MAX;

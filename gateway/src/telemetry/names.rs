@@ -65,8 +65,10 @@ metrics! {
         "Open downstream connections.";
     CONNECTIONS_ACCEPTED = Counter "ringgate_connections_accepted_total" ["listener"]
         "Downstream connections accepted.";
+    WORKER_IMBALANCE = Gauge "ringgate_worker_imbalance_ratio" ["listener"]
+        "Connections accepted since the start by the worker with most, over the mean of all: 1 is even, the number of workers is all on one.";
     ACCEPT_ERRORS = Counter "ringgate_accept_errors_total" ["listener"]
-        "Failed accepts.";
+        "Accepts that failed for want of something of the host's, such as descriptors.";
     CONNECTION_PANICS = Counter "ringgate_connection_panics_total" []
         "Connections ended by a panic.";
     RECEIVED_BYTES = Counter "ringgate_received_bytes_total" []
@@ -74,7 +76,7 @@ metrics! {
     SENT_BYTES = Counter "ringgate_sent_bytes_total" []
         "Bytes sent to clients.";
     REJECTED_REQUESTS = Counter "ringgate_rejected_requests_total" ["reason"]
-        "Requests refused because they break HTTP or a rule of the listener.";
+        "Requests that did not get what they asked for, by what was in the way.";
     TIMEOUTS = Counter "ringgate_timeouts_total" ["kind"]
         "Deadlines passed.";
     RATELIMIT_DECISIONS = Counter "ringgate_ratelimit_decisions_total" ["limit", "outcome"]

@@ -5,10 +5,9 @@ use std::fmt::{Display, Write as _};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 
+use super::counter::{BUCKET_BOUNDS_NS, Counter, Histogram};
 use super::kinds::{LimitOutcome, Timeout, UpstreamConnectionState, UpstreamError};
-use super::metrics::{
-    BUCKET_BOUNDS_NS, Counter, Histogram, ProcessMetrics, UpstreamCounters, WorkerMetrics,
-};
+use super::metrics::{ListenerCounters, ProcessMetrics, UpstreamCounters, WorkerMetrics};
 use super::names::{self, Metric};
 use super::process::ProcessSample;
 
@@ -95,24 +94,39 @@ fn connections(page: &mut Page, workers: &[Arc<WorkerMetrics>], labels: &Labels)
             }
         }
     }
-    page.family(&names::CONNECTIONS_ACCEPTED);
+    page.family(&names::WORKER_IMBALANCE);
     for (listener, label) in labels.listeners.iter().enumerate() {
-        let total = sum_at(workers, |worker| {
-            Some(&worker.listeners.get(listener)?.accepted)
-        });
-        page.sample(&names::CONNECTIONS_ACCEPTED, &[label], total);
+        let counters = workers.iter().filter_map(|w| w.listeners.get(listener));
+        let accepted: Vec<u64> = counters.map(|c| c.accepted.get()).collect();
+        page.sample(&names::WORKER_IMBALANCE, &[label], imbalance(&accepted));
     }
-    page.family(&names::ACCEPT_ERRORS);
-    for (listener, label) in labels.listeners.iter().enumerate() {
-        let total = sum_at(workers, |worker| {
-            Some(&worker.listeners.get(listener)?.accept_errors)
-        });
-        page.sample(&names::ACCEPT_ERRORS, &[label], total);
-    }
+    type Pick = fn(&ListenerCounters) -> &Counter;
+    let mut by_listener = |metric: &Metric, pick: Pick| {
+        page.family(metric);
+        for (listener, label) in labels.listeners.iter().enumerate() {
+            let total = sum_at(workers, |worker| worker.listeners.get(listener).map(pick));
+            page.sample(metric, &[label], total);
+        }
+    };
+    by_listener(&names::CONNECTIONS_ACCEPTED, |counters| &counters.accepted);
+    by_listener(&names::ACCEPT_ERRORS, |counters| &counters.accept_errors);
     page.single(
         &names::CONNECTION_PANICS,
         sum(workers, |worker| &worker.panics),
     );
+}
+
+/// The largest over the mean; 1 where all are equal, zero too.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a ratio; 2^53 connections have not been seen"
+)]
+fn imbalance(counts: &[u64]) -> f64 {
+    let most = counts.iter().max().map_or(0, |most| *most);
+    match counts.iter().sum::<u64>() {
+        0 => 1.0,
+        sum => most as f64 * counts.len() as f64 / sum as f64,
+    }
 }
 
 fn refusals(page: &mut Page, workers: &[Arc<WorkerMetrics>], labels: &Labels) {

@@ -1,7 +1,7 @@
 //! The way of access records out of a worker: a bounded ring of bytes with one writer and one reader, and no lock.
 //!
-//! A full ring costs the record. The reader polls; the writer wakes it only when the ring is filling faster than
-//! that, so that a worker makes no system call per request.
+//! A full ring costs the record. The reader polls; the worker wakes it only now and then, so that a full
+//! ring is rare and a system call per request is not made.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -11,9 +11,9 @@ use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::record::{AccessRecord, RECORD_BYTES_MAX};
 
-/// Size of a ring in bytes: some two thousand records of common length for each worker.
+/// Size of a ring in bytes: two thousand records of 500 bytes for each worker.
 pub const RING_BYTES: usize = 1 << 20;
-/// The reader is woken when this part of a ring is used: early enough that it can drain the ring before it is full.
+/// The reader is woken each time this part of a ring was pushed, so that it can drain the ring before it is full.
 const WAKE_DIVISOR: usize = 4;
 /// Each record follows its length.
 const LENGTH_BYTES: usize = size_of::<u32>();
@@ -24,7 +24,11 @@ pub fn ring(worker: usize, bytes: usize, reader: Thread) -> (LogWriter, LogReade
     let (producer, consumer) = RingBuffer::new(bytes);
     let scratch = Vec::with_capacity(LENGTH_BYTES + RECORD_BYTES_MAX);
     let writer = LogWriter {
-        inner: RefCell::new(Inner { producer, scratch }),
+        inner: RefCell::new(Inner {
+            producer,
+            scratch,
+            pushed_since_wake: 0,
+        }),
         reader,
     };
     (
@@ -46,6 +50,7 @@ pub struct LogWriter {
 struct Inner {
     producer: Producer<u8>,
     scratch: Vec<u8>,
+    pushed_since_wake: usize,
 }
 
 impl LogWriter {
@@ -66,15 +71,16 @@ impl LogWriter {
         let length = u32::try_from(inner.scratch.len() - LENGTH_BYTES).unwrap_or(u32::MAX);
         inner.scratch[..LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
 
-        let bytes = inner.producer.buffer().capacity();
-        let pushed = inner.producer.push_entire_slice(&inner.scratch).is_ok();
-        let used = bytes - inner.producer.slots();
-        let mark = bytes / WAKE_DIVISOR;
-        // Only the record that crosses the mark wakes: at most one futex call per quarter of a ring.
-        if pushed && used >= mark && used.saturating_sub(inner.scratch.len()) < mark {
+        if inner.producer.push_entire_slice(&inner.scratch).is_err() {
+            return false;
+        }
+        inner.pushed_since_wake += inner.scratch.len();
+        // Counted here instead of asking how full the ring is: that would fetch the reader's cache line each time.
+        if inner.pushed_since_wake >= inner.producer.buffer().capacity() / WAKE_DIVISOR {
+            inner.pushed_since_wake = 0;
             self.reader.unpark();
         }
-        pushed
+        true
     }
 }
 

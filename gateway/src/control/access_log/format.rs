@@ -11,9 +11,7 @@ use std::time::Duration;
 
 use crate::config::LogFormat;
 use crate::telemetry::names::field;
-use crate::telemetry::{AccessRecord, Labels, RecordAddress};
-
-use super::time;
+use crate::telemetry::{AccessRecord, Labels, RecordAddress, time};
 
 /// Appends the record and a newline. `worker` made the record; `labels` name its indices.
 pub(super) fn line(

@@ -4,7 +4,6 @@
 
 mod format;
 mod sink;
-mod time;
 
 use std::io;
 use std::sync::Arc;

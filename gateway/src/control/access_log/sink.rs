@@ -165,3 +165,118 @@ fn open(path: &Path) -> io::Result<File> {
         .custom_flags(libc::O_NONBLOCK)
         .open(path)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File, OpenOptions};
+    use std::io::{ErrorKind, Read as _};
+    use std::os::unix::fs::OpenOptionsExt as _;
+    use std::path::{Path, PathBuf};
+    use std::process::{self, Command};
+
+    use super::{Outcome, Sink};
+
+    /// A named pipe that is removed at the end.
+    struct Pipe(PathBuf);
+
+    impl Pipe {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("ringgate-{}-{name}", process::id()));
+            assert!(
+                Command::new("mkfifo")
+                    .arg(&path)
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+            Self(path)
+        }
+
+        fn reader(&self) -> File {
+            OpenOptions::new()
+                .read(true)
+                .custom_flags(libc::O_NONBLOCK)
+                .open(&self.0)
+                .unwrap()
+        }
+    }
+
+    impl Drop for Pipe {
+        fn drop(&mut self) {
+            drop(fs::remove_file(&self.0));
+        }
+    }
+
+    fn drain(reader: &mut File) -> Vec<u8> {
+        let mut text = Vec::new();
+        let error = reader.read_to_end(&mut text).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        text
+    }
+
+    /// More than a pipe holds, in lines that do not end where a page does.
+    const LINES: usize = 200_000 / LINE.len();
+    const LINE: &[u8] = b"0123456789012345678901234567890123456\n";
+
+    #[test]
+    fn a_blocked_pipe_gets_the_rest_later() {
+        let pipe = Pipe::new("rest");
+        let mut reader = pipe.reader();
+        let mut sink = Sink::file(&pipe.0).unwrap();
+        sink.batch().extend(LINE.repeat(LINES));
+        let mut text = Vec::new();
+        while sink.write() == Outcome::Blocked {
+            assert!(sink.is_pending());
+            text.extend(drain(&mut reader));
+        }
+        assert!(!sink.is_pending());
+        text.extend(drain(&mut reader));
+        assert_eq!(text, LINE.repeat(LINES));
+    }
+
+    #[test]
+    fn a_line_cut_short_is_ended_before_the_next_and_only_whole_lines_count() {
+        let pipe = Pipe::new("torn");
+        let reader = pipe.reader();
+        let mut sink = Sink::file(&pipe.0).unwrap();
+        sink.batch().extend(LINE.repeat(LINES));
+        assert_eq!(sink.write(), Outcome::Blocked);
+        drop(reader);
+        let Outcome::Lost(lost) = sink.write() else {
+            panic!("nobody reads")
+        };
+        assert!(!sink.is_pending());
+
+        let mut reader = pipe.reader();
+        let mut text = drain(&mut reader);
+        sink.batch().extend(LINE);
+        assert_eq!(sink.write(), Outcome::Written);
+        text.extend(drain(&mut reader));
+        let lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
+        let whole = lines.iter().filter(|line| **line == LINE).count();
+        assert_eq!(lines.len() - whole, 1, "one line was cut");
+        assert_eq!(whole - 1 + usize::try_from(lost).unwrap(), LINES);
+    }
+
+    #[test]
+    fn a_new_file_gets_whole_the_line_that_the_old_one_got_half_of() {
+        let pipe = Pipe::new("moved");
+        let _reader = pipe.reader();
+        let mut sink = Sink::file(&pipe.0).unwrap();
+        sink.batch().extend(LINE.repeat(LINES));
+        assert_eq!(sink.write(), Outcome::Blocked);
+        fs::remove_file(&pipe.0).unwrap();
+        sink.reopen();
+        assert_eq!(sink.write(), Outcome::Written);
+        let text = fs::read(&pipe.0).unwrap();
+        assert!(text.len() > LINE.len() && text.chunks(LINE.len()).all(|line| line == LINE));
+    }
+
+    #[test]
+    fn a_full_disk_loses_the_lines_of_the_batch() {
+        let mut sink = Sink::file(Path::new("/dev/full")).unwrap();
+        sink.batch().extend(LINE.repeat(3));
+        assert_eq!(sink.write(), Outcome::Lost(3));
+        assert_eq!(sink.write(), Outcome::Written, "nothing is left to write");
+    }
+}

@@ -65,7 +65,8 @@ pub struct Progress {
     pub consumed: usize,
     /// Payload octets among them.
     pub payload: usize,
-    /// Whether those octets are exactly what [`ChunkedReader::transcode`] writes for a receiver of chunks.
+    /// Whether those octets may be sent as they are to a receiver of chunks: [`ChunkedReader::transcode`] would write the
+    /// same.
     pub canonical: bool,
     /// The message is complete; what follows `consumed` belongs to the next.
     pub ended: bool,

@@ -65,10 +65,11 @@ fn is_reg_name(host: &[u8]) -> bool {
             let [high, low, after @ ..] = tail else {
                 return false;
             };
-            let octet = hex_value(*high).zip(hex_value(*low));
-            // An escaped control, blank or delimiter would be a second host to whoever decodes it.
-            let decoded = octet.map(|(high, low)| (high << 4) | low);
-            if !decoded.is_some_and(|octet| is_unreserved(octet) || octet >= 0x80) {
+            // An escaped ASCII octet is another spelling of a host, or a delimiter to whoever decodes it.
+            if hex_value(*low)
+                .and_then(|_| hex_value(*high))
+                .is_none_or(|high| high < 8)
+            {
                 return false;
             }
             rest = after;
@@ -143,6 +144,9 @@ mod tests {
             "a%zz",
             "a%00",
             "a%2f",
+            "a%2etest",
+            "%61.test",
+            "a%c3%a",
             "a%40b",
             "a\"b",
             "a\u{e9}",

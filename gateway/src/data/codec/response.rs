@@ -36,7 +36,8 @@ pub struct ResponseHead {
     pub version: Version,
     /// The reason phrase as sent; may be empty.
     pub reason: Span,
-    /// Where the body ends. [`BodyFraming::None`] for answers to HEAD, 1xx, 204 and 304, whatever their fields say.
+    /// Where the body ends. [`BodyFraming::None`] for answers to HEAD, 1xx, 204, 205 and 304, whatever their fields say
+    /// (205: chunked, though, is followed to its end).
     pub framing: BodyFraming,
     /// Content-Length as a number, also where there is no body (HEAD, 304).
     pub content_length: Option<u64>,
@@ -127,6 +128,7 @@ fn frame(
         (304, _) => Ok((BodyFraming::None, !matches!(declared, Declared::Chunked))),
         _ if method == Method::Head => Ok((BodyFraming::None, true)),
         (205, Declared::Length(1..)) => Err(ResponseError::ContentInReset),
+        (205, Declared::Length(0)) => Ok((BodyFraming::None, true)),
         (205, Declared::Nothing) => Ok((BodyFraming::None, false)),
         (_, Declared::Length(length)) => Ok((BodyFraming::Length(*length), true)),
         (_, Declared::Chunked) => Ok((BodyFraming::Chunked, true)),

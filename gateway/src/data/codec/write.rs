@@ -20,10 +20,9 @@ pub struct ChunkHead {
 }
 
 impl ChunkHead {
-    /// The line for a chunk of `size` octets. A size of 0 would end the body and must not be given.
+    /// The line for a chunk of `size` octets. A size of 0 is the last chunk and ends the body.
     #[must_use]
     pub fn new(size: u64) -> Self {
-        debug_assert!(size > 0, "a chunk of size 0 ends the body");
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = *b"0000000000000000\r\n";
         let mut start = 16_u8;

@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+/// Day 0 of Unix time was a Thursday.
+const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
 const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
 ];
@@ -49,7 +51,7 @@ impl Civil {
 }
 
 /// Appends `2026-01-31T23:59:59.123456Z` (RFC 3339).
-pub(super) fn rfc3339(unix_us: u64, out: &mut Vec<u8>) {
+pub fn rfc3339(unix_us: u64, out: &mut Vec<u8>) {
     let Civil {
         year,
         month,
@@ -67,7 +69,7 @@ pub(super) fn rfc3339(unix_us: u64, out: &mut Vec<u8>) {
 }
 
 /// Appends `31/Jan/2026:23:59:59 +0000` (the common log format).
-pub(super) fn common(unix_us: u64, out: &mut Vec<u8>) {
+pub fn common(unix_us: u64, out: &mut Vec<u8>) {
     let Civil {
         year,
         month,
@@ -77,19 +79,42 @@ pub(super) fn common(unix_us: u64, out: &mut Vec<u8>) {
         second,
         micro: _,
     } = Civil::from_unix_us(unix_us);
-    let month = usize::try_from(month - 1)
-        .ok()
-        .and_then(|month| MONTHS.get(month))
-        .unwrap_or(&"");
+    let month = name(&MONTHS, month - 1);
     drop(write!(
         out,
         "{day:02}/{month}/{year:04}:{hour:02}:{minute:02}:{second:02} +0000"
     ));
 }
 
+/// Appends `Sun, 06 Nov 1994 08:49:37 GMT`, the value of a `Date` field (RFC 9110 section 5.6.7).
+pub fn http_date(unix_us: u64, out: &mut Vec<u8>) {
+    let Civil {
+        year,
+        month,
+        day,
+        hour,
+        minute,
+        second,
+        micro: _,
+    } = Civil::from_unix_us(unix_us);
+    let weekday = name(&WEEKDAYS, unix_us / (86_400 * 1_000_000) % 7);
+    let month = name(&MONTHS, month - 1);
+    drop(write!(
+        out,
+        "{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT"
+    ));
+}
+
+fn name(names: &[&'static str], index: u64) -> &'static str {
+    let name = usize::try_from(index)
+        .ok()
+        .and_then(|index| names.get(index));
+    name.unwrap_or(&"")
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Civil, common, rfc3339};
+    use super::{Civil, common, http_date, rfc3339};
 
     fn text(write: fn(u64, &mut Vec<u8>), seconds: u64, micros: u64) -> String {
         let mut out = Vec::new();
@@ -118,6 +143,17 @@ mod tests {
             text(common, 1_700_000_000, 42),
             "14/Nov/2023:22:13:20 +0000"
         );
+    }
+
+    #[test]
+    fn dates_are_written_as_the_rfc_has_them() {
+        for (seconds, expected) in [
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"),
+        ] {
+            assert_eq!(text(http_date, seconds, 0), expected);
+        }
     }
 
     #[test]

@@ -1,0 +1,284 @@
+//! One test for each mistake that a configuration can hold: the exact line, column and words that a user reads.
+//!
+//! Each test also fails where the reader reports anything more, or nothing. A mistake is written by its lines, below
+//! those of a text that is right up to there.
+
+use gateway::config::{ConfigSource, load};
+
+const NOTHING: &str = "";
+const LISTENER: &str = r#"[[listeners]]
+name = "web"
+address = "127.0.0.1:0"
+"#;
+const LISTENING: &str = r#"listeners = [{ name = "web", address = "127.0.0.1:0" }]
+"#;
+const ROUTE: &str = r#"listeners = [{ name = "web", address = "127.0.0.1:0" }]
+[upstreams.users]
+endpoints = [{ address = "10.0.0.1:80" }]
+[limits.per_client]
+rate = "5/s"
+[[routes]]
+name = "r"
+"#;
+
+/// Asserts that a text is refused for exactly these problems.
+fn rejected(before: &str, lines: &[&str], problems: &[&str]) {
+    let text = format!("{before}{}\n", lines.join("\n"));
+    let env = |name: &str| (name == "SECRET").then(|| "hunter2".to_owned());
+    let found = load(
+        ConfigSource::Text {
+            name: "x.toml",
+            text: &text,
+        },
+        &env,
+    );
+    let found = found
+        .err()
+        .map_or_else(String::new, |errors| errors.to_string());
+    let found: Vec<_> = found
+        .lines()
+        .filter_map(|line| line.strip_prefix("x.toml:"))
+        .collect();
+    assert_eq!(found, problems, "{text}");
+}
+
+macro_rules! rejects {
+    ($($name:ident($before:expr, $($line:expr),+) => [$($problem:expr),+ $(,)?];)+) => {
+        $(#[test]
+        fn $name() {
+            rejected($before, &[$($line),+], &[$($problem),+]);
+        })+
+    };
+}
+
+rejects! {
+    // Whole file.
+    toml_that_does_not_parse(NOTHING, "version = 1", "[runtime", "workers = 2") =>
+        ["2:9: error: not TOML: unclosed table, expected `]`"];
+    every_line_that_does_not_parse(NOTHING, "a = ", "b = 1", "c = [1") =>
+        [
+            "1:5: error: not TOML: string values must be quoted, expected literal string",
+            "3:7: error: not TOML: unclosed array, expected `]`",
+        ];
+    a_table_that_is_there_twice(LISTENING, "[upstreams.users]", r#"endpoints = [{ address = "10.0.0.1:80" }]"#, "[upstreams.users]") =>
+        ["4:12: error: users: this name is there twice"];
+    a_key_that_is_there_twice(NOTHING, "version = 1", "version = 1", r#"listeners = [{ name = "web", address = "127.0.0.1:0" }]"#) =>
+        ["2:1: error: version: this name is there twice"];
+    a_future_version_and_nothing_else(NOTHING, "version = 2", "future = true") =>
+        ["1:11: error: version: this version of ringgate reads format 1; found 2"];
+    a_version_that_is_no_integer(NOTHING, r#"version = "1""#, r#"listeners = [{ name = "web", address = "127.0.0.1:0" }]"#) =>
+        ["1:11: error: version: expected an integer from 0 to 4294967295; found a string"];
+    no_listener(NOTHING, "version = 1") =>
+        ["1:1: error: listeners: missing; a gateway needs at least one [[listeners]]"];
+    an_empty_list_of_listeners(NOTHING, "listeners = []") =>
+        ["1:13: error: listeners: missing; a gateway needs at least one [[listeners]]"];
+    an_unknown_section_with_the_nearest_name(LISTENING, "[runtme]") =>
+        ["2:2: error: runtme: unknown key; did you mean `runtime`?"];
+    an_unknown_key_with_nothing_near(LISTENING, "zzz = 1") =>
+        ["2:1: error: zzz: unknown key; known keys: version, runtime, admin, log, client_ip, listeners, upstreams, limits, routes"];
+    an_unknown_key_with_the_nearest_name(LISTENER, "max_conections = 5") =>
+        ["4:1: error: listeners.max_conections: unknown key; did you mean `max_connections`?"];
+    a_key_of_a_later_version(LISTENER, r#"proxy_protocol = "v2""#) =>
+        ["4:1: error: listeners.proxy_protocol: not supported in this version"];
+    columns_in_characters_not_bytes(LISTENING, r#"admin = { listen = "127.0.0.1:0" } # é"#, r#"client_ip = { "é" = 1, ipv6_prefix = 0 }"#) =>
+        [
+            "3:15: error: client_ip.é: unknown key; known keys: ipv6_prefix",
+            "3:38: error: client_ip.ipv6_prefix: must be from 1 to 128; found 0",
+        ];
+    a_section_that_is_no_table(LISTENING, "runtime = 3") =>
+        ["2:11: error: runtime: expected a table; found an integer"];
+    an_array_where_a_table_belongs(LISTENER, "[[runtime]]", "workers = 1") =>
+        ["4:1: error: runtime: expected a table; found an array"];
+    a_table_where_an_array_belongs(NOTHING, "[listeners]", r#"name = "web""#) =>
+        ["1:1: error: listeners: expected an array of tables: [[listeners]]; found a table"];
+
+    // Values.
+    a_string_for_an_integer(LISTENER, r#"max_connections = "many""#) =>
+        ["4:19: error: listeners.max_connections: expected an integer from 1 to 10000000; found a string"];
+    an_integer_for_a_boolean(LISTENING, "[runtime]", "pin_cores = 1") =>
+        ["3:13: error: runtime.pin_cores: expected `true` or `false`; found an integer"];
+    a_float_for_an_integer(LISTENING, "[runtime]", "workers = 1.5") =>
+        [r#"3:11: error: runtime.workers: expected an integer from 1 to 1024; found a float (or write "auto")"#];
+    a_number_below_its_bound(LISTENING, "[runtime]", "workers = 0") =>
+        [r#"3:11: error: runtime.workers: must be from 1 to 1024; found 0 (or write "auto")"#];
+    a_number_above_its_bound(LISTENING, "[client_ip]", "ipv6_prefix = 129") =>
+        ["3:15: error: client_ip.ipv6_prefix: must be from 1 to 128; found 129"];
+    a_number_beyond_64_bits(LISTENER, "max_connections = 99999999999999999999") =>
+        ["4:19: error: listeners.max_connections: must be an integer from 1 to 10000000"];
+    a_negative_number(LISTENER, "fields_max = -1") =>
+        ["4:14: error: listeners.fields_max: must be an integer from 1 to 1024"];
+    a_ring_size_that_is_no_power_of_two(LISTENING, "[runtime]", "ring_entries = 500") =>
+        ["3:16: error: runtime.ring_entries: must be a power of two from 256 to 32768; found 500"];
+    a_bare_number_for_a_duration(LISTENER, "header_timeout = 10") =>
+        [r#"4:18: error: listeners.header_timeout: add a unit to the duration: "10s" for seconds or "10ms" for milliseconds"#];
+    a_duration_without_unit(LISTENER, r#"header_timeout = "10""#) =>
+        [r#"4:18: error: listeners.header_timeout: add a unit to the duration: "10s" for seconds or "10ms" for milliseconds"#];
+    a_duration_with_a_strange_unit(LISTENER, r#"header_timeout = "10sec""#) =>
+        ["4:18: error: listeners.header_timeout: `sec` is not a unit of time; use ms, s, m, h or d"];
+    a_duration_in_fractions(LISTENER, r#"header_timeout = "1.5s""#) =>
+        [r#"4:18: error: listeners.header_timeout: `1.5s` is not a duration; write whole numbers with units, such as "1m30s" or "1500ms""#];
+    a_duration_of_nothing(LISTENER, r#"idle_timeout = "0s""#) =>
+        ["4:16: error: listeners.idle_timeout: must be from 1ms to 1d; found 0s"];
+    a_duration_beyond_its_bound(LISTENING, "[runtime]", r#"drain_delay = "2h""#) =>
+        ["3:15: error: runtime.drain_delay: must be from 0s to 1h; found 2h"];
+    a_bare_number_for_a_size(LISTENER, "head_max = 65536") =>
+        [r#"4:12: error: listeners.head_max: add a unit to the size: "65536B" for bytes, or KiB, MiB, GiB"#];
+    a_size_with_a_strange_unit(LISTENER, r#"head_max = "64 kilobytes""#) =>
+        ["4:12: error: listeners.head_max: `kilobytes` is not a unit of size; use B, KiB, MiB, GiB (or k, m, g for the same), kB, MB, GB"];
+    a_size_beyond_its_bound(LISTENER, r#"head_max = "2MiB""#) =>
+        ["4:12: error: listeners.head_max: must be from 128B to 1MiB; found 2MiB"];
+    a_request_line_longer_than_the_head(LISTENER, r#"head_max = "4KiB""#) =>
+        ["4:12: error: listeners.head_max: `head_max` must be at least `request_line_max`, which it includes"];
+    a_speed_without_period(LISTENER, r#"min_body_rate = "256B""#) =>
+        [r#"4:17: error: listeners.min_body_rate: `256B` is not a speed; write one such as "256B/s" (or write "off")"#];
+    a_speed_of_zero(LISTENER, r#"min_body_rate = "0B/s""#) =>
+        [r#"4:17: error: listeners.min_body_rate: must be from 1B/s to 1GiB/s; found 0B/s (or write "off")"#];
+    a_word_with_the_nearest_one(LISTENING, "[runtime]", r#"driver = "iouring""#) =>
+        [r#"3:10: error: runtime.driver: `iouring` is not one of "auto", "io_uring" or "epoll"; did you mean `io_uring`?"#];
+    a_word_with_nothing_near(LISTENER, r#"steer = "random""#) =>
+        [r#"4:9: error: listeners.steer: `random` is not one of "hash", "source_ip" or "cpu""#];
+
+    // Listeners, admin, log.
+    a_listener_without_name_and_address(NOTHING, "[[listeners]]") =>
+        [
+            "1:1: error: listeners.name: missing; expected a name",
+            r#"1:1: error: listeners.address: missing; expected an IP address and port such as "0.0.0.0:8080""#,
+        ];
+    a_listener_name_that_is_there_twice(LISTENER, "[[listeners]]", r#"name = "web""#, r#"address = "127.0.0.1:0""#) =>
+        ["5:8: error: listeners.name: another listener is named `web` too"];
+    a_listener_address_that_is_there_twice(NOTHING, "[[listeners]]", r#"name = "a""#, r#"address = "0.0.0.0:80""#, "[[listeners]]", r#"name = "b""#, r#"address = "0.0.0.0:80""#) =>
+        ["6:11: error: listeners.address: `0.0.0.0:80` is the address of another listener too"];
+    the_admin_address_on_a_listener(NOTHING, "[admin]", r#"listen = "127.0.0.1:80""#, "[[listeners]]", r#"name = "a""#, r#"address = "127.0.0.1:80""#) =>
+        ["5:11: error: listeners.address: a listener has the address of `admin.listen`; the two need one each"];
+    an_address_without_host(NOTHING, "[[listeners]]", r#"name = "a""#, r#"address = ":8080""#) =>
+        [r#"3:11: error: listeners.address: `:8080` has no IP address; write "0.0.0.0:8080" or "127.0.0.1:8080""#];
+    a_host_name_to_listen_on(NOTHING, "[[listeners]]", r#"name = "a""#, r#"address = "localhost:8080""#) =>
+        [r#"3:11: error: listeners.address: `localhost:8080` is not an IP address and port such as "0.0.0.0:8080" or "[::]:8080""#];
+    a_unix_socket_to_listen_on(LISTENING, "[admin]", r#"listen = "unix:/run/a.sock""#) =>
+        [r#"3:10: error: admin.listen: `unix:/run/a.sock`: only ip:port is supported in this version (or write "off")"#];
+    a_name_with_a_space(NOTHING, "[[listeners]]", r#"name = "a b""#, r#"address = "127.0.0.1:0""#) =>
+        ["2:8: error: listeners.name: `a b` is not a name; use 1 to 64 letters, digits, `_`, `-` and `.`"];
+    an_empty_log_path(LISTENING, "[log.access]", r#"path = """#) =>
+        [r#"3:8: error: log.access.path: an empty path; write "stdout", "off" or a file's path"#];
+    an_unknown_log_format(LISTENING, "[log.access]", r#"format = "jsn""#) =>
+        [r#"3:10: error: log.access.format: `jsn` is not one of "json", "combined" or "common"; did you mean `json`?"#];
+
+    // Upstreams.
+    an_upstream_without_endpoints(LISTENING, "[upstreams.users]", "keepalive_max = 3") =>
+        [r#"2:1: error: upstreams.users.endpoints: missing; expected an array of tables such as [{ address = "10.0.0.1:8000" }]"#];
+    an_upstream_with_no_endpoint_in_its_list(LISTENING, "[upstreams.users]", "endpoints = []") =>
+        ["3:13: error: upstreams.users.endpoints: an upstream needs at least one endpoint"];
+    endpoints_that_are_bare_strings(LISTENING, "[upstreams.users]", r#"endpoints = ["10.0.0.1:80"]"#) =>
+        [r#"3:14: error: upstreams.users.endpoints: expected an array of tables such as [{ address = "10.0.0.1:8000" }]; found a string"#];
+    an_endpoint_without_address(LISTENING, "[upstreams.users]", "endpoints = [{ weight = 2 }]") =>
+        ["3:14: error: upstreams.users.endpoints.address: missing; expected ip:port, host:port, unix:/path or builtin:demo"];
+    an_endpoint_without_port(LISTENING, "[upstreams.users]", r#"endpoints = [{ address = "users.internal" }]"#) =>
+        [r#"3:26: error: upstreams.users.endpoints.address: `users.internal` has no port; write "users.internal:80""#];
+    an_endpoint_that_is_a_url(LISTENING, "[upstreams.users]", r#"endpoints = [{ address = "http://users.internal:80" }]"#) =>
+        ["3:26: error: upstreams.users.endpoints.address: `http://users.internal:80` is a URL; write only host:port"];
+    an_endpoint_that_is_there_twice(LISTENING, "[upstreams.users]", r#"endpoints = [{ address = "a:80" }, { address = "A:80" }]"#) =>
+        ["3:48: error: upstreams.users.endpoints.address: `a:80` is there twice; use `weight` for a larger share"];
+    an_unknown_builtin(LISTENING, "[upstreams.users]", r#"endpoints = [{ address = "builtin:echo" }]"#) =>
+        [r#"3:26: error: upstreams.users.endpoints.address: `builtin:echo` does not exist; the only one is "builtin:demo""#];
+    an_upstream_name_with_a_space(LISTENING, r#"[upstreams."a b"]"#, r#"endpoints = [{ address = "a:80" }]"#) =>
+        ["2:12: error: upstreams: `a b` is not a name; use 1 to 64 letters, digits, `_`, `-` and `.`"];
+    an_upstream_that_is_no_table(LISTENING, "[upstreams]", r#"users = "10.0.0.1:80""#) =>
+        ["3:9: error: upstreams.users: expected a table; found a string"];
+
+    // Limits.
+    a_limit_without_rate(LISTENING, "[limits.a]", "burst = 1") =>
+        [r#"2:1: error: limits.a.rate: missing; expected a rate such as "100/s", "30/m", "5/h", "1/d"; at most 1000000000 units"#];
+    a_bare_number_for_a_rate(LISTENING, "[limits.a]", "rate = 100") =>
+        [r#"3:8: error: limits.a.rate: add a period to the rate: "100/s" (or /m, /h, /d)"#];
+    a_rate_of_zero(LISTENING, "[limits.a]", r#"rate = "0/s""#) =>
+        ["3:8: error: limits.a.rate: a rate of 0 would refuse everything; write a `respond` route for that"];
+    a_rate_with_a_strange_period(LISTENING, "[limits.a]", r#"rate = "5/y""#) =>
+        [r#"3:8: error: limits.a.rate: `y` is not a period; use s, m, h or d, as in "100/s""#];
+    a_burst_of_zero(LISTENING, "[limits.a]", r#"rate = "5/s""#, "burst = 0") =>
+        ["4:9: error: limits.a.burst: must be from 1 to 1000000000; found 0"];
+    a_burst_that_takes_years_to_refill(LISTENING, "[limits.a]", r#"rate = "1/d""#, "burst = 1000") =>
+        ["4:9: error: limits.a.burst: takes more than 2.2 years to refill at this rate"];
+    a_limit_key_of_a_later_version(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"key = "header:x-api-key""#) =>
+        [r#"4:7: error: limits.a.key: `header:x-api-key` is not supported in this version; write "client_ip""#];
+    a_limit_status_that_is_no_refusal(LISTENING, "[limits.a]", r#"rate = "5/s""#, "status = 200") =>
+        ["4:10: error: limits.a.status: must be from 400 to 599; found 200"];
+    a_table_of_no_size(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"max_keys = "0B""#) =>
+        ["4:12: error: limits.a.max_keys: must be from 64KiB to 64GiB; found 0B"];
+
+    // Routes.
+    a_route_without_name_and_action(LISTENING, "[[routes]]", r#"path = "/""#) =>
+        [
+            "2:1: error: routes.name: missing; expected a name",
+            "2:1: error: routes.upstream: missing; write `upstream` with a name, or `respond`",
+        ];
+    a_route_to_nowhere_with_the_nearest_name(ROUTE, r#"upstream = "user""#) =>
+        ["8:12: error: routes.upstream: no upstream is named `user`; did you mean `users`?"];
+    a_route_to_an_upstream_where_there_is_none(LISTENING, "[[routes]]", r#"name = "r""#, r#"upstream = "users""#) =>
+        ["4:12: error: routes.upstream: no upstream is named `users`; there is no [upstreams.NAME] at all"];
+    a_limit_that_is_not_there_with_the_nearest_name(ROUTE, r#"upstream = "users""#, r#"limits = ["per_cleint"]"#) =>
+        ["9:11: error: routes.limits: no limit is named `per_cleint`; did you mean `per_client`?"];
+    a_limit_that_is_there_twice(ROUTE, r#"upstream = "users""#, r#"limits = ["per_client", "per_client"]"#) =>
+        ["9:25: error: routes.limits: `per_client` is there twice"];
+    two_actions(ROUTE, r#"upstream = "users""#, "respond = {}") =>
+        ["9:11: error: routes.respond: write either `upstream` or `respond`, not both"];
+    two_kinds_of_path(ROUTE, r#"upstream = "users""#, r#"path = "/a""#, r#"path_prefix = "/b""#) =>
+        ["10:15: error: routes.path_prefix: write either `path` or `path_prefix`, not both"];
+    two_kinds_of_host(ROUTE, r#"upstream = "users""#, r#"host = "a.com""#, r#"hosts = ["b.com"]"#) =>
+        ["10:9: error: routes.hosts: write either `host` or `hosts`, not both"];
+    an_empty_list_of_hosts(ROUTE, r#"upstream = "users""#, "hosts = []") =>
+        ["9:9: error: routes.hosts: an empty array; for every host leave the key out"];
+    a_host_that_is_there_twice(ROUTE, r#"upstream = "users""#, r#"hosts = ["a.com", "A.com"]"#) =>
+        ["9:19: error: routes.hosts: `a.com` is there twice"];
+    a_host_with_a_port(ROUTE, r#"upstream = "users""#, r#"host = "a.com:8080""#) =>
+        [r#"9:8: error: routes.host: `a.com:8080`: write it without the port, "a.com""#];
+    a_wildcard_in_the_middle(ROUTE, r#"upstream = "users""#, r#"host = "a.*.com""#) =>
+        [r#"9:8: error: routes.host: `a.*.com`: a `*` stands only for the first labels, as in "*.example.com"; for every host leave the key out"#];
+    a_path_without_slash(ROUTE, r#"upstream = "users""#, r#"path = "v1""#) =>
+        ["9:8: error: routes.path: `v1` must begin with `/`"];
+    a_path_with_parameters(ROUTE, r#"upstream = "users""#, r#"path = "/users/{id}""#) =>
+        ["9:8: error: routes.path: `/users/{id}`: `{parameters}` in paths are not supported in this version"];
+    a_path_with_a_star(ROUTE, r#"upstream = "users""#, r#"path = "/users/*""#) =>
+        [r#"9:8: error: routes.path: `/users/*`: for a path and all below it write path_prefix = "/users/""#];
+    a_path_that_would_never_match(ROUTE, r#"upstream = "users""#, r#"path = "/%7euser""#) =>
+        [r#"9:8: error: routes.path: `/%7euser` would never match; requests are compared as "/~user""#];
+    a_path_with_a_query(ROUTE, r#"upstream = "users""#, r#"path = "/a?b=c""#) =>
+        ["9:8: error: routes.path: `/a?b=c`: a route matches the path alone; leave out `?` and `#`"];
+    a_route_name_that_is_there_twice(ROUTE, r#"upstream = "users""#, "[[routes]]", r#"name = "r""#, r#"path = "/b""#, r#"upstream = "users""#) =>
+        ["10:8: error: routes.name: another route is named `r` too"];
+    a_path_that_is_there_twice(ROUTE, r#"upstream = "users""#, r#"path_prefix = "/v1""#, "[[routes]]", r#"name = "s""#, r#"path_prefix = "/v1/""#, r#"upstream = "users""#) =>
+        ["12:15: error: routes: `r` serves this host and path already; only one route can"];
+    a_path_that_is_there_twice_without_case(ROUTE, r#"upstream = "users""#, "ignore_case = true", r#"path = "/a""#, "[[routes]]", r#"name = "s""#, "ignore_case = true", r#"path = "/A""#, r#"upstream = "users""#) =>
+        ["14:8: error: routes: `r` serves this host and path already; only one route can"];
+    two_routes_for_everything(ROUTE, r#"upstream = "users""#, "[[routes]]", r#"name = "s""#, r#"upstream = "users""#) =>
+        ["9:1: error: routes: `r` serves this host and path already; only one route can"];
+    a_route_key_of_a_later_version(ROUTE, r#"upstream = "users""#, r#"methods = ["GET"]"#) =>
+        ["9:1: error: routes.methods: not supported in this version"];
+    a_timeout_of_zero_which_is_not_unlimited(ROUTE, r#"upstream = "users""#, r#"timeout = "0s""#) =>
+        [r#"9:11: error: routes.timeout: must be from 1ms to 7d; found 0s (or write "unlimited")"#];
+    a_bare_zero_for_a_body_size(ROUTE, r#"upstream = "users""#, "max_body = 0") =>
+        [r#"9:12: error: routes.max_body: add a unit to the size: "0B" for bytes, or KiB, MiB, GiB (or write "unlimited")"#];
+    an_upgrade_that_hides_requests(ROUTE, r#"upstream = "users""#, r#"upgrade = ["h2c"]"#) =>
+        ["9:12: error: routes.upgrade: `h2c` cannot be passed through; requests could hide in it"];
+    an_answer_with_an_impossible_status(ROUTE, "respond = { status = 99 }") =>
+        ["8:22: error: routes.respond.status: must be from 200 to 599; found 99"];
+    an_answer_with_a_framing_field(ROUTE, r#"respond = { headers = { Content-Length = "3" } }"#) =>
+        ["8:25: error: routes.respond.headers: `Content-Length` is written by the gateway itself"];
+    an_answer_with_a_broken_field_name(ROUTE, r#"respond = { headers = { "a b" = "3" } }"#) =>
+        ["8:25: error: routes.respond.headers: `a b` is not a header name"];
+    an_answer_with_a_line_break_in_a_field(ROUTE, r#"respond = { headers = { a = "b\r\nc" } }"#) =>
+        ["8:29: error: routes.respond.headers.a: a header value holds no control characters and no blanks at its ends"];
+    a_body_where_the_status_has_none(ROUTE, r#"respond = { status = 204, body = "x" }"#) =>
+        ["8:34: error: routes.respond.body: an answer with status 204 has no body"];
+
+    // Variables.
+    a_variable_that_is_not_set(NOTHING, "[[listeners]]", r#"name = "a""#, r#"address = "${NOT_SET}""#) =>
+        ["3:11: error: listeners.address: the environment variable `NOT_SET` is not set; set it, or write `${NOT_SET:-default}`"];
+    a_dollar_alone(NOTHING, "[[listeners]]", r#"name = "a""#, r#"address = "$PORT""#) =>
+        ["3:11: error: listeners.address: a single `$`: write `${NAME}` for a variable or `$$` for a dollar"];
+    a_variable_that_does_not_end(NOTHING, "[[listeners]]", r#"name = "a""#, r#"address = "${PORT""#) =>
+        ["3:11: error: listeners.address: `${` without its `}`; write `$$` for a literal dollar"];
+    a_value_from_the_environment_without_showing_it(NOTHING, "[[listeners]]", r#"name = "a""#, r#"address = "${SECRET}""#) =>
+        [r#"3:11: error: listeners.address: expected an IP address and port such as "0.0.0.0:8080"; the value from the environment is not"#];
+    a_name_from_the_environment_without_showing_it(ROUTE, r#"upstream = "${SECRET}""#) =>
+        ["8:12: error: routes.upstream: no upstream is named the value from the environment"];
+}

@@ -1,0 +1,160 @@
+//! The access log of a running gateway: one line per request, and never at a request's cost.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::{Client, Driver, Folder, Gateway, Launch, Upstream, eventually, to_upstream};
+
+fn logging_to(driver: Driver, upstream: &Upstream, path: &Path) -> Gateway {
+    Launch::new(driver)
+        .access_log(&format!("path = \"{}\"\n", path.display()))
+        .rest(&to_upstream(&[upstream.address], ""))
+        .start()
+}
+
+fn records(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    // The last line may be under way.
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn paths(path: &Path) -> Vec<String> {
+    records(path)
+        .iter()
+        .map(|record| record["url.path"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+on_both_drivers! {
+    fn a_request_is_one_json_line_with_what_happened(driver) {
+        let upstream = Upstream::answering(|_, body| crate::support::ok(&"x".repeat(body.len() + 1)));
+        let gateway = Launch::new(driver).rest(&to_upstream(&[upstream.address], "")).start();
+        let mut client = Client::connect(gateway.address);
+        client.send(
+            "PUT /a%20b?c=d HTTP/1.1\r\nHost: shop.example:81\r\nUser-Agent: a \"quoted\" one\r\n\
+             Referer: http://x/\r\nContent-Length: 5\r\n\r\nhello",
+        );
+        client.response();
+        let record = gateway.record_of("/a%20b");
+        let port = client.stream().local_addr().unwrap().port();
+        for (field, expected) in [
+            ("http.request.method", Value::from("PUT")),
+            ("url.scheme", "http".into()),
+            ("url.query", "c=d".into()),
+            ("http.route", "all".into()),
+            ("http.response.status_code", 200.into()),
+            ("http.request.body.size", 5.into()),
+            ("http.response.body.size", 6.into()),
+            ("network.protocol.version", "1.1".into()),
+            ("client.address", "127.0.0.1".into()),
+            ("network.peer.address", "127.0.0.1".into()),
+            ("network.peer.port", port.into()),
+            ("server.address", "shop.example".into()),
+            ("server.port", 81.into()),
+            ("user_agent.original", "a \"quoted\" one".into()),
+            ("http.request.header.referer", "http://x/".into()),
+            ("ringgate.listener", "web".into()),
+            ("ringgate.upstream", "up".into()),
+            ("ringgate.upstream.address", upstream.address.to_string().into()),
+            ("ringgate.end", "ok".into()),
+        ] {
+            assert_eq!(record[field], expected, "{field}");
+        }
+        assert!(record["ringgate.duration_us"].as_u64().unwrap() > 0);
+        assert!(record["ringgate.worker"].as_u64().unwrap() < 2);
+        assert!(record["timestamp"].as_str().unwrap().ends_with('Z'));
+    }
+
+    fn every_request_has_a_line_in_the_file_and_none_has_two(driver) {
+        let upstream = Upstream::saying("ok");
+        let folder = Folder::new();
+        let path = folder.path().join("access.log");
+        let mut gateway = logging_to(driver, &upstream, &path);
+        let address = gateway.address;
+        let clients: Vec<_> = (0..4)
+            .map(|number| {
+                std::thread::spawn(move || {
+                    let mut client = Client::connect(address);
+                    for turn in 0..250 {
+                        client.get(&format!("/{number}/{turn}"));
+                    }
+                })
+            })
+            .collect();
+        for client in clients {
+            client.join().unwrap();
+        }
+        gateway.signal(libc::SIGTERM);
+        assert_eq!(gateway.exit_code(), Some(0));
+        let mut seen = paths(&path);
+        assert_eq!(seen.len(), 1000);
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), 1000);
+    }
+
+    fn usr1_reopens_a_file_that_was_renamed_and_no_record_is_lost(driver) {
+        let upstream = Upstream::saying("ok");
+        let folder = Folder::new();
+        let (path, renamed) = (folder.path().join("access.log"), folder.path().join("access.log.1"));
+        let gateway = logging_to(driver, &upstream, &path);
+        let mut client = Client::connect(gateway.address);
+        client.get("/before");
+        eventually("the first record", || (paths(&path) == ["/before"]).then_some(()));
+        fs::rename(&path, &renamed).unwrap();
+        client.get("/between");
+        eventually("a record in the renamed file", || (paths(&renamed) == ["/before", "/between"]).then_some(()));
+        gateway.signal(libc::SIGUSR1);
+        eventually("the new file", || path.exists().then_some(()));
+        client.get("/after");
+        eventually("a record in the new file", || (paths(&path) == ["/after"]).then_some(()));
+        assert_eq!(paths(&renamed), ["/before", "/between"]);
+        assert_eq!(gateway.metric("ringgate_access_log_dropped_total", &[]), 0.0);
+    }
+
+    fn a_full_disk_costs_records_that_are_counted_and_no_request(driver) {
+        let upstream = Upstream::saying("ok");
+        let gateway = logging_to(driver, &upstream, Path::new("/dev/full"));
+        let mut client = Client::connect(gateway.address);
+        for _ in 0..300 {
+            assert_eq!(client.get("/").text(), "ok");
+        }
+        eventually("the drops counted", || {
+            let dropped = gateway.metric("ringgate_access_log_dropped_total", &[("reason", "sink")]);
+            (dropped == 300.0).then_some(())
+        });
+        // Said once, not once per record.
+        let lines = gateway.said().iter().filter(|line| line.contains("access log")).count();
+        assert_eq!(lines, 1, "{:?}", gateway.said());
+        assert_eq!(client.get("/").text(), "ok");
+    }
+
+    fn a_log_that_nobody_reads_costs_records_and_no_request(driver) {
+        let upstream = Upstream::saying("ok");
+        let folder = Folder::new();
+        let path = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        // Keeps the pipe open, and never reads from it.
+        let _reader = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let gateway = logging_to(driver, &upstream, &path);
+        let mut client = Client::connect(gateway.address);
+        // Long enough to fill the pipe and the workers' rings.
+        let target = format!("/{}", "x".repeat(7_000));
+        let mut turns = 0;
+        eventually("drops", || {
+            for _ in 0..100 {
+                assert_eq!(client.get(&target).text(), "ok");
+            }
+            turns += 1;
+            let dropped = gateway.metric("ringgate_access_log_dropped_total", &[("reason", "ring_full")]);
+            (dropped > 0.0).then_some(())
+        });
+        assert!(turns < 1000);
+    }
+}

@@ -1,0 +1,31 @@
+//! The gateway from outside: the real binary, real sockets, and every claim on io_uring and on epoll.
+//!
+//! One binary for all subjects, so that the helpers are built once and the tests of all of them share the cores.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so by a panic"
+)]
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "tests are threads that wait for sockets, files and the clock"
+)]
+
+#[macro_use]
+mod support;
+
+mod access_log;
+mod admin;
+mod drain;
+mod leaks;
+mod limits;
+mod request_path;
+mod robustness;
+mod startup;
+mod steering;
+mod streaming;
+mod tools;
+mod workers;

@@ -1,0 +1,73 @@
+//! What the kernel knows of a process, and what it can be told.
+#![expect(
+    unsafe_code,
+    reason = "kill(2), prctl(2) and work between fork and exec have no safe wrapper among the dependencies"
+)]
+
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command};
+use std::{fs, io};
+
+/// Sends a signal to a child that has not been waited for, so that its number is nobody else's.
+pub(super) fn signal(pid: u32, signal: i32) {
+    let pid = i32::try_from(pid).unwrap();
+    // SAFETY: takes two numbers, touches no memory of ours.
+    let result = unsafe { libc::kill(pid, signal) };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+}
+
+/// Tells a child to end in order.
+pub(crate) fn terminate(child: &Child) {
+    signal(child.id(), libc::SIGTERM);
+}
+
+pub(super) fn open_files(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+/// Resident memory now.
+pub(super) fn resident_bytes(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.unwrap().trim().strip_suffix(" kB").unwrap();
+    kilobytes.parse::<u64>().unwrap() * 1024
+}
+
+/// Makes the kernel refuse io_uring to the command, as the seccomp profiles of containers do.
+pub(crate) fn deny_io_uring(command: &mut Command) {
+    // SAFETY: between fork and exec `refuse_io_uring` makes two system calls and touches nothing but its own stack.
+    unsafe { command.pre_exec(refuse_io_uring) };
+}
+
+/// A filter for this process and what it becomes: EPERM for the calls of io_uring, leave for all others.
+fn refuse_io_uring() -> io::Result<()> {
+    const LOAD_NUMBER: u16 = 0x20;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    const ALLOW: u32 = 0x7fff_0000;
+    const REFUSE: u32 = 0x0005_0000 | libc::EPERM.unsigned_abs();
+    let step = |code, jt, k| libc::sock_filter { code, jt, jf: 0, k };
+    // The calls have these numbers on every architecture: io_uring_setup, _enter, _register.
+    let mut filter = [
+        step(LOAD_NUMBER, 0, 0),
+        step(JUMP_IF_EQUAL, 3, 425),
+        step(JUMP_IF_EQUAL, 2, 426),
+        step(JUMP_IF_EQUAL, 1, 427),
+        step(RETURN, 0, ALLOW),
+        step(RETURN, 0, REFUSE),
+    ];
+    let program = libc::sock_fprog {
+        len: 6,
+        filter: filter.as_mut_ptr(),
+    };
+    // SAFETY: takes numbers only.
+    if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mode = libc::SECCOMP_MODE_FILTER;
+    // SAFETY: `program` points to a filter of its length, and both outlive the call.
+    if unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}

@@ -1,0 +1,173 @@
+//! The gateway with programs that others wrote: nginx behind it, curl before it.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::support::{Client, Driver, Folder, Launch, eventually, skip, to_upstream};
+
+/// A program of this name; `None`: the test `test` is skipped.
+fn find(program: &str, test: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
+    let found = folders
+        .map(|folder| folder.join(program))
+        .find(|file| file.exists());
+    if found.is_none() {
+        skip(program, test);
+    }
+    found
+}
+
+/// A running nginx; killed when dropped.
+#[derive(Debug)]
+struct Nginx {
+    child: Child,
+    address: SocketAddr,
+    folder: Folder,
+}
+
+impl Nginx {
+    /// Serves a folder in which `file` has `bytes` bytes.
+    fn start(program: &Path, file: &str, bytes: usize) -> Self {
+        // nginx cannot be given port 0, and another process may take a port between our look and its start.
+        for _ in 0..20 {
+            let address = TcpListener::bind("127.0.0.1:0")
+                .unwrap()
+                .local_addr()
+                .unwrap();
+            if let Some(nginx) = Self::try_start(program, address, file, bytes) {
+                return nginx;
+            }
+        }
+        panic!("nginx does not start");
+    }
+
+    fn try_start(program: &Path, address: SocketAddr, file: &str, bytes: usize) -> Option<Self> {
+        let folder = Folder::new();
+        let at = folder.path().display();
+        fs::write(folder.path().join(file), vec![b'n'; bytes]).unwrap();
+        let mut config = String::new();
+        write!(
+            config,
+            "daemon off; worker_processes 1; pid {at}/pid; error_log {at}/error.log;\n\
+             events {{ worker_connections 256; }}\n\
+             http {{\n  access_log off; keepalive_requests 1000000; client_max_body_size 0;\n"
+        )
+        .unwrap();
+        for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
+            writeln!(config, "  {kind}_temp_path {at}/{kind};").unwrap();
+        }
+        // As root the workers would be another user, who may not read the folder.
+        let user = if fs::metadata(folder.path())
+            .is_ok_and(|data| std::os::unix::fs::MetadataExt::uid(&data) == 0)
+        {
+            "user root;\n"
+        } else {
+            ""
+        };
+        write!(
+            config,
+            "  server {{\n    listen {address};\n    root {at};\n    location /echo {{ return 200 \
+             \"$request_method $request_uri $http_host $http_x_forwarded_for\"; }}\n  }}\n}}\n"
+        )
+        .unwrap();
+        let path = folder.path().join("nginx.conf");
+        fs::write(&path, format!("{user}{config}")).unwrap();
+        let child = Command::new(program)
+            .arg("-c")
+            .arg(&path)
+            .args(["-e", &format!("{at}/error.log")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut nginx = Self {
+            child,
+            address,
+            folder,
+        };
+        let runs = eventually("nginx or its end", || {
+            if nginx.child.try_wait().unwrap().is_some() {
+                return Some(false);
+            }
+            Client::try_connect(address).is_ok().then_some(true)
+        });
+        runs.then_some(nginx)
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("error.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // Its worker goes with it: a master that is killed leaves one behind, one that is told to end does not.
+        crate::support::terminate(&self.child);
+        drop(self.child.wait());
+    }
+}
+
+/// Runs the command line that the banner printed.
+fn run(line: &str) -> String {
+    let output = Command::new("sh").args(["-c", line]).output().unwrap();
+    assert!(output.status.success(), "{line}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+on_both_drivers! {
+    fn nginx_as_the_upstream(driver) {
+        let Some(program) = find("nginx", "tools::nginx_as_the_upstream") else { return };
+        let nginx = Nginx::start(&program, "file", 3_000_000);
+        let gateway = Launch::new(driver).rest(&to_upstream(&[nginx.address], "")).start();
+        let mut client = Client::connect(gateway.address);
+        for turn in 0..200 {
+            let answer = client.get(&format!("/echo/{turn}?a=b"));
+            assert_eq!(answer.text(), format!("GET /echo/{turn}?a=b test 127.0.0.1"), "{}", nginx.log());
+        }
+        let file = client.get("/file");
+        assert_eq!((file.status, file.body == vec![b'n'; 3_000_000]), (200, true));
+        assert!(file.value("server").starts_with("nginx"));
+        let unchanged = format!(
+            "GET /file HTTP/1.1\r\nHost: test\r\nIf-None-Match: {}\r\n\r\n", file.value("etag")
+        );
+        client.send(unchanged);
+        assert_eq!(client.response().status, 304);
+        client.send("HEAD /file HTTP/1.1\r\nHost: test\r\n\r\n");
+        let head = client.response_to_head();
+        assert_eq!((head.status, head.value("content-length")), (200, "3000000"));
+        client.send("GET /file HTTP/1.1\r\nHost: test\r\nRange: bytes=10-19\r\n\r\n");
+        let part = client.response();
+        assert_eq!((part.status, part.text()), (206, "nnnnnnnnnn"));
+        assert_eq!(client.get("/none").status, 404);
+        let opened = gateway.metric("ringgate_upstream_connections_opened_total", &[]);
+        assert_eq!(opened, 1.0, "one connection for one client");
+    }
+
+    fn the_lines_of_the_banner_answer_as_printed(driver) {
+        if find("curl", "tools::the_lines_of_the_banner_answer_as_printed").is_none() {
+            return;
+        }
+        // What is served without a file, on ports of this test's own.
+        let text = include_str!("../../src/config/default.toml")
+            .replace("127.0.0.1:8080", "127.0.0.1:0")
+            .replace("127.0.0.1:9400", "127.0.0.1:0");
+        let gateway = Launch::new(driver).whole(&text).start();
+        let said = gateway.said();
+        let lines: Vec<&str> = said.iter().map(|line| line.trim()).filter(|line| line.starts_with("curl ")).collect();
+        let [demo, hello, metrics] = lines[..] else { panic!("three lines: {said:?}") };
+        let answer = run(demo);
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(answer.contains("\"method\":\"GET\""), "the request as the demo upstream got it: {answer}");
+        let answer = run(hello);
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("Hello from ringgate.\n"), "{answer}");
+        assert!(run(metrics).contains("ringgate_build_info{"), "{metrics}");
+        // The limit is low enough to be seen by hand.
+        let again = run(&format!("for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do {demo}; done"));
+        assert!(again.contains("HTTP/1.1 429 ") && again.to_lowercase().contains("retry-after: "), "{again}");
+    }
+}
