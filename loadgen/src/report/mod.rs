@@ -225,31 +225,14 @@ impl Report {
             }
         };
         let open = plan.mode.is_open();
-        let (rate, arrivals) = match &plan.mode {
-            Mode::Closed => (None, None),
-            Mode::Replay { log, speed, rounds } => (
-                Some(format!("{} x{speed}, {rounds} times", log.file.display())),
-                Some("replay"),
-            ),
-            Mode::Open { rate, process } => (
-                Some(rate.to_string()),
-                Some(match process {
-                    Process::Constant => "constant",
-                    Process::Poisson => "poisson",
-                }),
-            ),
-        };
+        let (rate, arrivals) = arrivals(&plan.mode);
         let ended = stats.responses() + stats.failed() + stats.warmup_requests;
         Self {
             schema: "ringgate-load/1",
             version: env!("CARGO_PKG_VERSION"),
             target: plan.target.to_string(),
             address: outcome.endpoint.to_string(),
-            request: match plan.kinds.as_slice() {
-                _ if matches!(plan.mode, Mode::Replay { .. }) => "the requests of a log".into(),
-                [only] => only.name.clone(),
-                kinds => format!("{} kinds of requests", kinds.len()),
-            },
+            request: request(plan),
             kinds: plan
                 .kinds
                 .iter()
@@ -299,6 +282,32 @@ impl Report {
             },
             verdict: Verdict::new(plan, outcome),
         }
+    }
+}
+
+/// The rate as it was asked for, and how arrivals are spaced.
+fn arrivals(mode: &Mode) -> (Option<String>, Option<&'static str>) {
+    match mode {
+        Mode::Closed => (None, None),
+        Mode::Replay { log, speed, rounds } => (
+            Some(format!("{} x{speed}, {rounds} times", log.file.display())),
+            Some("replay"),
+        ),
+        Mode::Open { rate, process } => (
+            Some(rate.to_string()),
+            Some(match process {
+                Process::Constant => "constant",
+                Process::Poisson => "poisson",
+            }),
+        ),
+    }
+}
+
+fn request(plan: &Plan) -> String {
+    match plan.kinds.as_slice() {
+        _ if matches!(plan.mode, Mode::Replay { .. }) => "the requests of a log".into(),
+        [only] => only.name.clone(),
+        kinds => format!("{} kinds of requests", kinds.len()),
     }
 }
 
