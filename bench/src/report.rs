@@ -34,7 +34,8 @@ impl Report {
             .iter()
             .map(|(name, _)| name.len())
             .max()
-            .unwrap_or(0);
+            .unwrap_or(0)
+            .max("design".len());
         let mut text = format!("{}\n\n| {:name_width$} |", self.title, "design");
         for column in &self.columns {
             let _infallible = write!(text, " {column} |");
@@ -175,10 +176,7 @@ mod tests {
         };
         let text = report.markdown();
         assert!(text.contains("| a      | 12.3 |     - |"), "{text}");
-        assert!(
-            text.contains("| bb     | 1.000 |   250 |"),
-            "{text}"
-        );
+        assert!(text.contains("| bb     | 1.000 |   250 |"), "{text}");
         assert_eq!(report.json()["rows"][0]["cells"][1], Value::Null);
     }
 }

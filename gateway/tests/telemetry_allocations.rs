@@ -42,7 +42,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// A decision on a key that was there and on one that was not.
-fn two_decisions(top: &LimitTop, number: u64) {
+fn two_decisions(top: &LimitTop, number: u32) {
     let label = || {
         let mut label = Label::default();
         label.push_address([192, 0, 2, 1].into());
@@ -50,9 +50,9 @@ fn two_decisions(top: &LimitTop, number: u64) {
         label
     };
     // By the second, so that windows end as well.
-    let now_s = u32::try_from(number / 10).unwrap();
+    let now_s = number / 10;
     top.count(1, true, now_s, label);
-    let hash = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let hash = u64::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     top.count(hash, true, now_s, label);
 }
 

@@ -18,12 +18,12 @@ use monoio::buf::{IoBuf, IoBufMut};
 
 /// A request or response head and a small body.
 pub const SMALL_BYTES: usize = 4 * 1024;
-/// A body in pieces.
-pub const MEDIUM_BYTES: usize = 16 * 1024;
+/// A message of 16 KiB with its head, or a body in pieces.
+pub const MEDIUM_BYTES: usize = 20 * 1024;
 /// The largest block the pool keeps.
 pub const LARGE_BYTES: usize = 64 * 1024;
 
-/// Blocks of each size that one thread keeps for reuse; more are freed. 2 MiB, 2 MiB and 1 MiB at most.
+/// Blocks of each size that one thread keeps for reuse; more are freed. 2 MiB, 2.5 MiB and 1 MiB at most.
 const POOL_BLOCKS_MAX: [usize; 3] = [512, 128, 16];
 const SIZES: [usize; 3] = [SMALL_BYTES, MEDIUM_BYTES, LARGE_BYTES];
 

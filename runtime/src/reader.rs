@@ -67,6 +67,8 @@ pub struct Reader {
     armed: bool,
     ready: Option<io::Result<usize>>,
     buf: Buf,
+    /// Size of the block that a read takes when the buffer has none.
+    read_size: usize,
 }
 
 impl fmt::Debug for Reader {
@@ -90,7 +92,13 @@ impl Reader {
             armed: false,
             ready: None,
             buf: Buf::empty(),
+            read_size: SMALL_BYTES,
         }
+    }
+
+    /// Bytes that a read should take at once when the buffer has no block yet; [`SMALL_BYTES`] at first.
+    pub fn set_read_size(&mut self, bytes: usize) {
+        self.read_size = bytes;
     }
 
     /// The socket.
@@ -125,7 +133,7 @@ impl Reader {
             return;
         }
         if self.buf.capacity() == 0 {
-            self.buf = Buf::with_capacity(SMALL_BYTES);
+            self.buf = Buf::with_capacity(self.read_size);
         } else if self.buf.spare() == 0 {
             self.buf.reserve(self.buf.capacity());
         }

@@ -10,7 +10,9 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use runtime::{Buf, Deadline, Expiry, LARGE_BYTES, MEDIUM_BYTES, Reader, Socket, TICK};
+use runtime::{
+    Buf, Deadline, Expiry, LARGE_BYTES, MEDIUM_BYTES, Reader, SMALL_BYTES, Socket, TICK,
+};
 
 use super::body::{Sink, Transfer};
 use super::codec::{
@@ -44,6 +46,8 @@ enum Ended {
 }
 
 struct Finished {
+    /// Bytes of the response as they came: head and payload.
+    bytes: u64,
     /// The upstream connection may serve another request.
     reusable: bool,
     /// The client was told that its connection stays.
@@ -141,11 +145,16 @@ fn is_replayable(request: &RequestHead) -> bool {
 async fn settle(
     connection: &mut Connection,
     pool: &Pool,
-    lease: Lease,
+    mut lease: Lease,
     mut body: Transfer,
     finished: &Finished,
 ) -> Next {
     let whole = body.is_ended();
+    // The next answers will be like the last one, and the next body like this one.
+    lease.reader.set_read_size(read_size(finished.bytes));
+    connection
+        .reader
+        .set_read_size(read_size(body.payload_bytes()));
     if finished.reusable && whole && lease.reader.data().is_empty() && !lease.reader.is_armed() {
         pool.give_back(lease);
     } else {
@@ -158,6 +167,15 @@ async fn settle(
         Next::Keep
     } else {
         discard(connection, &mut body).await
+    }
+}
+
+/// Size of the first read of a message, by the size of the one before.
+const fn read_size(bytes: u64) -> usize {
+    if bytes > SMALL_BYTES as u64 {
+        MEDIUM_BYTES
+    } else {
+        SMALL_BYTES
     }
 }
 
@@ -506,6 +524,7 @@ impl Download<'_> {
             && self.rest_is_short();
         let forward = self.forward_response(shape, keep_alive);
         self.put_head(&head, &response, &forward);
+        let head_bytes = head.len() as u64;
         drop(head);
         let mut body = Transfer::new(response.framing, sink);
         let streamed = self.stream(&mut body).await;
@@ -515,6 +534,7 @@ impl Download<'_> {
             && response.framing != BodyFraming::UntilClose
             && self.upstream.data().is_empty();
         Ok(Ended::Response(Finished {
+            bytes: head_bytes + body.payload_bytes(),
             reusable,
             keep_alive,
         }))

@@ -1,11 +1,12 @@
 //! What the workers serve: the configuration compiled once, immutable but for a few counters.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use limiter::{KeyHasher, Timestamp};
+use limiter::{Budget, Concurrency, Key, KeyHasher, Permit, TableOptions, Timestamp};
 
 use super::codec::{HeadLimits, RequestRules, Scheme};
 use super::filter::limit::LimitPlan;
@@ -46,6 +47,8 @@ pub struct ListenerPlan {
     /// Rules of a request head.
     pub rules: RequestRules,
     connections: AtomicU32,
+    /// Connections of each client, where they are capped.
+    clients: Option<Arc<Concurrency>>,
 }
 
 /// A route.
@@ -109,8 +112,8 @@ impl Plan {
             listeners: config
                 .listeners
                 .iter()
-                .map(|l| Arc::new(ListenerPlan::new(l)))
-                .collect(),
+                .map(|listener| ListenerPlan::new(listener, workers).map(Arc::new))
+                .collect::<Result<_, _>>()?,
             table: RouteTable::new(config),
             routes: routes.collect(),
             upstreams,
@@ -160,8 +163,16 @@ fn resolve(address: &EndpointAddress, addresses: &mut dyn Addresses) -> (Target,
 }
 
 impl ListenerPlan {
-    fn new(config: &ListenerConfig) -> Self {
-        Self {
+    fn new(config: &ListenerConfig, workers: usize) -> Result<Self, String> {
+        let clients = config.max_connections_per_client.map(|places| {
+            // As many clients as connections, at most.
+            let keys = Budget::Keys(config.max_connections.into());
+            let shards = NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN);
+            Concurrency::new(places.into(), &TableOptions::new(keys).with_shards(shards))
+                .map(Arc::new)
+                .map_err(|error| format!("listeners.{}: {error}", config.name))
+        });
+        Ok(Self {
             head_limits: HeadLimits {
                 start_line_max: config.request_line_max,
                 head_max: config.head_max,
@@ -174,19 +185,31 @@ impl ListenerPlan {
             },
             config: config.clone(),
             connections: AtomicU32::new(0),
-        }
+            clients: clients.transpose()?,
+        })
     }
 
-    /// Takes a place for a connection, unless there are `max_connections`. Given back on drop.
-    #[must_use]
-    pub fn admit(self: &Arc<Self>) -> Option<Place> {
+    /// Takes a place for a connection of a client, whose key is asked for only where it counts. Given back on drop.
+    ///
+    /// # Errors
+    ///
+    /// The name of the cap that is reached: there are `max_connections`, or `max_connections_per_client` of this one.
+    pub fn admit(self: &Arc<Self>, client: impl FnOnce() -> Key) -> Result<Place, &'static str> {
         let most = self.config.max_connections.get();
+        let count = |count| (count < most).then_some(count + 1);
         self.connections
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
-                (count < most).then_some(count + 1)
-            })
-            .ok()
-            .map(|_| Place(Arc::clone(self)))
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, count)
+            .map_err(|_full| "max_connections")?;
+        // From here on dropping the place gives back what was taken.
+        let mut place = Place {
+            listener: Arc::clone(self),
+            client: None,
+        };
+        if let Some(clients) = &self.clients {
+            let permit = Concurrency::enter(Arc::clone(clients), client());
+            place.client = Some(permit.map_err(|_full| "max_connections_per_client")?);
+        }
+        Ok(place)
     }
 
     /// Connections at this moment, over all workers.
@@ -196,13 +219,16 @@ impl ListenerPlan {
     }
 }
 
-/// A place among a listener's connections, given back on drop.
+/// A place among a listener's connections, and its client's; given back on drop.
 #[derive(Debug)]
-pub struct Place(Arc<ListenerPlan>);
+pub struct Place {
+    listener: Arc<ListenerPlan>,
+    client: Option<Permit<Arc<Concurrency>>>,
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let before = self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        let before = self.listener.connections.fetch_sub(1, Ordering::Relaxed);
         debug_assert!(before > 0, "more places given back than taken");
     }
 }

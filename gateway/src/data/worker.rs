@@ -17,7 +17,7 @@ use runtime::listen::{Acceptor, is_about_one_connection};
 use runtime::{Deadlines, Executor, Expiry, Options, Report, Socket, TICK};
 
 use super::clock::Clock;
-use super::plan::Plan;
+use super::plan::{Plan, client_of};
 use super::request::Scratch;
 use super::request_id::RequestIds;
 use super::upstream::Pool;
@@ -315,9 +315,14 @@ async fn accept(
 /// Starts the task of a connection, unless the listener has as many as it may.
 fn admit(worker: &Rc<Worker>, listener: usize, socket: Rc<Socket>, peer: SocketAddr) {
     let served = worker.served();
-    let Some(place) = served.plan.listeners[listener].admit() else {
-        worker.metrics.rejected("connections_max");
-        return;
+    let plan = &served.plan;
+    let client = || {
+        plan.hasher
+            .address(client_of(peer.ip()), plan.client_ip.ipv6_prefix)
+    };
+    let place = match plan.listeners[listener].admit(client) {
+        Ok(place) => place,
+        Err(cap) => return worker.metrics.rejected(cap),
     };
     let worker = Rc::clone(worker);
     worker.connections.set(worker.connections.get() + 1);

@@ -68,7 +68,10 @@ fn cycles_leave_nothing(driver: Driver, cycles: usize) {
     });
     let gateway = Launch::new(driver)
         .access_log("path = \"off\"\n")
-        .rest(&to_upstream(&[upstream.address], "keepalive_max = 0"))
+        .rest(&to_upstream(
+            &[upstream.address],
+            "keepalive_max = 0\nconnect_timeout = \"30s\"",
+        ))
         .start();
     for state in STATES {
         (0..WARM_UP).for_each(|number| live(&gateway, state, number));

@@ -160,4 +160,27 @@ on_both_drivers! {
         gateway.record_of("/after");
         assert!(gateway.records().iter().all(|record| record["url.path"] != "/smuggled"));
     }
+
+    fn a_client_has_no_more_connections_than_it_may_and_gets_its_places_back(driver) {
+        let upstream = Upstream::saying("ok");
+        let gateway = Launch::new(driver)
+            .listener("max_connections_per_client = 3")
+            .rest(&to_upstream(&[upstream.address], ""))
+            .start();
+        let other = SocketAddr::from(([127, 0, 0, 9], 0));
+        let mut held: Vec<Client> = (0..3).map(|_| Client::connect(gateway.address)).collect();
+        for client in &mut held {
+            assert_eq!(client.get("/").status, 200);
+        }
+        Client::connect(gateway.address).is_closed();
+        assert_eq!(Client::connect_from(other, gateway.address).get("/").status, 200);
+        let reason = [("reason", "max_connections_per_client")];
+        assert!(gateway.metrics().sum("ringgate_rejected_requests_total", &reason) >= 1.0);
+        held.pop();
+        eventually("the place of one that left", || {
+            let mut client = Client::connect(gateway.address);
+            client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+            client.try_response(true).filter(|response| response.status == 200)
+        });
+    }
 }

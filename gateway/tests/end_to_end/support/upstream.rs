@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
+
 use super::LONG;
 use super::http::{Reading, Request};
 
@@ -27,7 +29,7 @@ struct Counts {
 impl Upstream {
     /// Runs `script` on each connection.
     pub(crate) fn start(script: impl Fn(Exchange) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = listener();
         let address = listener.local_addr().unwrap();
         let counts = Arc::new(Counts::default());
         let (script, shared) = (Arc::new(script), Arc::clone(&counts));
@@ -79,6 +81,16 @@ impl Drop for Upstream {
         // Wakes the accepting thread.
         drop(TcpStream::connect(self.address));
     }
+}
+
+/// A listener with room for all that a test connects at once: the standard library's has 128 places, and a client that
+/// finds none waits for a second.
+fn listener() -> TcpListener {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&anywhere.into()).unwrap();
+    socket.listen(4096).unwrap();
+    socket.into()
 }
 
 /// 200 with a body.
