@@ -23,6 +23,7 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Type};
 
 use crate::keys::{Key, KeyAs};
+use crate::plan::Mode;
 use crate::response::{Framer, HEAD_BYTES_MAX, Malformed, Response};
 use crate::schedule::{Arrival, Next};
 use crate::stats::Failure;
@@ -127,6 +128,8 @@ pub(crate) struct Flight {
     /// Which of the plan's kinds of requests it is.
     pub(crate) kind: usize,
     pub(crate) key: Key,
+    /// It is a HEAD request: its response has no body.
+    head: bool,
     pub(crate) sent_ns: u64,
     first_byte_ns: Option<u64>,
 }
@@ -335,14 +338,13 @@ impl<'a> Exchange<'a> {
                 Next::Over => return true,
             };
             let plan = &self.worker.shared.plan;
-            let values = self.worker.values(self.owner, now_ns);
-            let kind = self.worker.kind();
-            plan.kinds[kind].template.render(&values, out);
-            self.worker.record_sent(arrival, values.key, now_ns);
+            let (kind, key, head) = self.write_request(arrival, out, now_ns);
+            self.worker.record_sent(arrival, key, now_ns);
             self.flights.push_back(Flight {
                 arrival,
                 kind,
-                key: values.key,
+                key,
+                head,
                 sent_ns: now_ns,
                 first_byte_ns: None,
             });
@@ -351,6 +353,20 @@ impl<'a> Exchange<'a> {
         }
         self.set_deadline();
         false
+    }
+
+    /// Appends the next request to `out`: its kind, its key, and whether it is a HEAD request.
+    fn write_request(&self, arrival: Arrival, out: &mut Buf, now_ns: u64) -> (usize, Key, bool) {
+        let plan = &self.worker.shared.plan;
+        if let Mode::Replay { log, .. } = &plan.mode {
+            let entry = &log.entries[arrival.entry];
+            out.extend(&entry.bytes);
+            return (0, Key::default(), entry.head);
+        }
+        let values = self.worker.values(self.owner, now_ns);
+        let kind = self.worker.kind();
+        plan.kinds[kind].template.render(&values, out);
+        (kind, values.key, plan.kinds[kind].head)
     }
 
     fn set_deadline(&self) {
@@ -396,7 +412,7 @@ impl<'a> Exchange<'a> {
                     .record_unsolicited("bytes on an idle connection");
                 return Ok(false);
             };
-            let head_request = self.worker.shared.plan.kinds[oldest.kind].head;
+            let head_request = oldest.head;
             self.note_first_byte(now_ns);
             let (taken, response) = self.framer.advance(buf.data(), head_request)?;
             buf.consume(taken);

@@ -15,6 +15,7 @@ pub mod keys;
 mod live;
 pub mod plan;
 pub mod rate;
+pub mod replay;
 pub mod report;
 pub mod request;
 mod response;

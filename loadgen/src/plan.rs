@@ -1,10 +1,13 @@
 //! What a run does: resolved from the command line, checked, shared by all threads.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::accuracy::Limit;
+use crate::clock::nanos;
 use crate::keys::{KeyAs, Keys};
 use crate::rate::RateSpec;
+use crate::replay::Log;
 use crate::schedule::Process;
 use crate::slo::Slo;
 use crate::target::Target;
@@ -23,13 +26,42 @@ pub enum Mode {
         /// How they are spaced.
         process: Process,
     },
+    /// The requests of a log start at their times.
+    Replay {
+        /// The log.
+        log: Arc<Log>,
+        /// How much faster than it was.
+        speed: f64,
+        /// How often all of it.
+        rounds: u64,
+    },
 }
 
 impl Mode {
+    /// Requests start at times that do not depend on the server.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        match self {
+            Self::Closed => false,
+            Self::Open { .. } | Self::Replay { .. } => true,
+        }
+    }
+
+    /// The rate of arrivals per second over `measured`; none in a closed loop.
+    pub(crate) fn mean_per_second(&self, measured: Duration) -> Option<f64> {
+        match self {
+            Self::Closed => None,
+            Self::Open { rate, .. } => Some(rate.mean_per_second(nanos(measured))),
+            Self::Replay { log, speed, .. } => {
+                Some(log.entries.len() as f64 / (log.span_ns() as f64 / 1e9) * speed)
+            }
+        }
+    }
+
     /// An open loop at another rate.
     pub(crate) fn at_rate(&self, per_second: f64) -> Self {
         let process = match self {
-            Self::Closed => Process::default(),
+            Self::Closed | Self::Replay { .. } => Process::default(),
             Self::Open { process, .. } => *process,
         };
         Self::Open {

@@ -233,7 +233,7 @@ fn seconds_of(duration_ns: u64) -> f64 {
     clippy::cast_sign_loss,
     reason = "rounds to a nanosecond; the cast saturates and the argument is not negative"
 )]
-fn nanos_of(seconds: f64) -> u64 {
+pub(crate) fn nanos_of(seconds: f64) -> u64 {
     (seconds * 1e9).round() as u64
 }
 

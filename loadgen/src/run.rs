@@ -75,7 +75,9 @@ pub(crate) fn run(
         together: Barrier::new(usize::try_from(threads).unwrap_or(1)),
         at_ns: OnceLock::new(),
     });
-    let cores = runtime::cores::allowed();
+    // From the last core down: a server on the same machine takes the first ones first.
+    let mut cores = runtime::cores::allowed();
+    cores.reverse();
     let (sender, receiver) = channel();
     let mut handles = Vec::new();
     for thread in 0..threads {
@@ -100,7 +102,7 @@ pub(crate) fn run(
     }
     drop(sender);
     let mut stats = Stats::new(shared.plan.kinds.len());
-    let mut series = Series::new(threads, matches!(shared.plan.mode, Mode::Open { .. }));
+    let mut series = Series::new(threads, shared.plan.mode.is_open());
     for part in receiver {
         stats.add(&part.stats);
         if let Some(interval) = series.add(part) {
@@ -203,6 +205,16 @@ fn schedule(plan: &Plan, share: Share) -> io::Result<Schedule> {
         Mode::Closed => {
             let end_ns = warmup_ns.saturating_add(duration_ns);
             Ok(Schedule::closed(warmup_ns, end_ns, requests))
+        }
+        Mode::Replay { log, speed, rounds } => {
+            let log = Arc::clone(log);
+            Ok(Schedule::replay(
+                log,
+                (*speed, *rounds),
+                share,
+                duration_ns,
+                requests,
+            ))
         }
         Mode::Open { rate, process } => {
             let profile = rate

@@ -4,7 +4,10 @@
 //! the arrivals before it. That is what makes a load generator open loop. A closed loop is the degenerate schedule
 //! in which an arrival is due whenever somebody asks.
 
-use crate::rate::Profile;
+use std::sync::Arc;
+
+use crate::rate::{self, Profile};
+use crate::replay::Log;
 
 /// How arrivals are spaced at a given rate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -25,6 +28,8 @@ pub(crate) struct Arrival {
     pub(crate) measured: bool,
     /// It had to wait for a connection: it is sent late, but not because the generator was.
     pub(crate) waited: bool,
+    /// Which request of the log it is, in a replay.
+    pub(crate) entry: usize,
 }
 
 /// What a schedule has for somebody who can send now.
@@ -53,6 +58,39 @@ pub(crate) struct Schedule {
 enum Source {
     Closed,
     Open(Pace),
+    Replay(Replay),
+}
+
+/// This thread's turns in a log: every so many entries, round after round.
+#[derive(Clone, Debug)]
+struct Replay {
+    log: Arc<Log>,
+    speed: f64,
+    rounds: u64,
+    round: u64,
+    entry: usize,
+    threads: usize,
+}
+
+impl Replay {
+    /// The time of the next turn, in nanoseconds since the start of the run.
+    fn time_ns(&self) -> Option<u64> {
+        if self.round >= self.rounds {
+            return None;
+        }
+        let entry = self.log.entries.get(self.entry)?;
+        let log_ns = self.round as f64 * self.log.span_ns() as f64 + entry.at_ns as f64;
+        Some(rate::nanos_of(log_ns / 1e9 / self.speed))
+    }
+
+    fn advance(&mut self) {
+        self.entry += self.threads;
+        let count = self.log.entries.len();
+        while self.entry >= count && self.round < self.rounds {
+            self.entry -= count;
+            self.round += 1;
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -117,11 +155,41 @@ impl Schedule {
         }
     }
 
+    /// This thread's requests of a log.
+    pub(crate) fn replay(
+        log: Arc<Log>,
+        (speed, rounds): (f64, u64),
+        share: Share,
+        end_ns: u64,
+        requests: u64,
+    ) -> Self {
+        let mut replay = Replay {
+            log,
+            speed,
+            rounds,
+            round: 0,
+            entry: usize::try_from(share.thread).unwrap_or_default(),
+            threads: usize::try_from(share.threads).unwrap_or(1),
+        };
+        // More threads than entries: the first turn of some is in a later round.
+        while replay.entry >= replay.log.entries.len() && replay.round < rounds {
+            replay.entry -= replay.log.entries.len();
+            replay.round += 1;
+        }
+        Self {
+            source: Source::Replay(replay),
+            warmup_ns: 0,
+            end_ns,
+            remaining: requests,
+        }
+    }
+
     /// What is due at `now_ns`; each arrival is given out once. Cost: two divisions and a square root at most.
     pub(crate) fn next(&mut self, now_ns: u64) -> Next {
         if self.remaining == 0 {
             return Next::Over;
         }
+        let mut entry = 0;
         let intended_ns = match &mut self.source {
             Source::Closed if now_ns >= self.end_ns => return Next::Over,
             Source::Closed => now_ns,
@@ -133,6 +201,15 @@ impl Schedule {
                     next_ns
                 }
             },
+            Source::Replay(replay) => match replay.time_ns().filter(|&at_ns| at_ns < self.end_ns) {
+                None => return Next::Over,
+                Some(next_ns) if next_ns > now_ns => return Next::At(next_ns),
+                Some(next_ns) => {
+                    entry = replay.entry;
+                    replay.advance();
+                    next_ns
+                }
+            },
         };
         let measured = intended_ns >= self.warmup_ns;
         self.remaining -= u64::from(measured);
@@ -140,6 +217,7 @@ impl Schedule {
             intended_ns,
             measured,
             waited: false,
+            entry,
         })
     }
 
@@ -149,6 +227,7 @@ impl Schedule {
             || match &self.source {
                 Source::Closed => now_ns >= self.end_ns,
                 Source::Open(pace) => pace.next_ns.is_none(),
+                Source::Replay(replay) => replay.time_ns().is_none_or(|at_ns| at_ns >= self.end_ns),
             }
     }
 
@@ -180,7 +259,7 @@ mod tests {
     const SECOND_NS: u64 = 1_000_000_000;
 
     fn profile(text: &str, seconds: u64) -> Profile {
-        let spec: crate::rate::RateSpec = text.parse().unwrap();
+        let spec: rate::RateSpec = text.parse().unwrap();
         spec.profile(0, seconds * SECOND_NS).unwrap()
     }
 
@@ -233,6 +312,7 @@ mod tests {
                 intended_ns,
                 measured: true,
                 waited: false,
+                entry: 0,
             })
         };
         assert_eq!(
@@ -282,6 +362,41 @@ mod tests {
         assert!(matches!(schedule.next(SECOND_NS), Next::Due(arrival) if arrival.measured));
         assert!(matches!(schedule.next(SECOND_NS), Next::Due(_)));
         assert_eq!(schedule.next(SECOND_NS), Next::Over);
+    }
+
+    #[test]
+    fn a_log_is_replayed_at_its_times_scaled_and_looped_by_all_threads_together() {
+        let entry = |at_ms: u64| crate::replay::Entry {
+            at_ns: at_ms * 1_000_000,
+            bytes: Box::default(),
+            head: false,
+        };
+        let log = Arc::new(Log {
+            file: "x".into(),
+            entries: vec![entry(0), entry(100), entry(200)],
+            skipped: 0,
+        });
+        let mut merged: Vec<u64> = (0..2)
+            .flat_map(|thread| {
+                let share = Share { thread, threads: 2 };
+                all(Schedule::replay(
+                    Arc::clone(&log),
+                    (2.0, 2),
+                    share,
+                    u64::MAX,
+                    u64::MAX,
+                ))
+            })
+            .collect();
+        merged.sort_unstable();
+        let times: Vec<u64> = merged.iter().map(|time| time / 1_000_000).collect();
+        assert_eq!(
+            times,
+            [0, 50, 100, 150, 200, 250],
+            "a round takes 300 ms in the log"
+        );
+        let cut = Schedule::replay(log, (1.0, 9), ALONE, 150_000_000, u64::MAX);
+        assert_eq!(all(cut).len(), 2);
     }
 
     #[test]

@@ -75,8 +75,10 @@ pub(crate) struct Stats {
     pub(crate) examples: BTreeMap<Failure, String>,
     /// Complete responses by status.
     pub(crate) statuses: BTreeMap<u16, u64>,
-    /// Bytes of response bodies.
-    pub(crate) body_bytes: u64,
+    /// Complete responses that ended in the time of the measurement, whenever they were due.
+    pub(crate) window_responses: u64,
+    /// Bytes of their bodies.
+    pub(crate) window_body_bytes: u64,
     /// Bytes received in all, warm-up included.
     pub(crate) received_bytes: u64,
     /// From the intended start to the last byte, of complete responses and of timeouts.
@@ -129,7 +131,8 @@ impl Stats {
             failures: BTreeMap::new(),
             examples: BTreeMap::new(),
             statuses: BTreeMap::new(),
-            body_bytes: 0,
+            window_responses: 0,
+            window_body_bytes: 0,
             received_bytes: 0,
             from_intended: times(),
             from_send: times(),
@@ -196,7 +199,8 @@ impl Stats {
         for (&status, count) in &other.statuses {
             *self.statuses.entry(status).or_default() += count;
         }
-        self.body_bytes += other.body_bytes;
+        self.window_responses += other.window_responses;
+        self.window_body_bytes += other.window_body_bytes;
         self.received_bytes += other.received_bytes;
         self.waited += other.waited;
         self.warmup_requests += other.warmup_requests;

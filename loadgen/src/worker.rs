@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,7 @@ use crate::accuracy::Accounts;
 use crate::clock::{Clock, nanos};
 use crate::connection::{self, Client, Flight};
 use crate::keys::{Draw, Key};
-use crate::plan::{LIMITED, Mode, Plan};
+use crate::plan::{LIMITED, Plan};
 use crate::response::Response;
 use crate::schedule::{Arrival, Next, Schedule, Share};
 use crate::series::Part;
@@ -55,6 +56,8 @@ pub(crate) struct Worker {
     connections: u32,
     connections_max: usize,
     open_loop: bool,
+    /// The time of the measurement, since the start of the run.
+    window_ns: Range<u64>,
     /// Requests sent.
     counter: Cell<u64>,
     /// The sum of the weights of all kinds of requests.
@@ -82,13 +85,16 @@ impl Worker {
         connections: Connections,
     ) -> Rc<Self> {
         let plan = &shared.plan;
+        let warmup_ns = nanos(plan.warmup);
+        let duration_ns = plan.duration.map_or(u64::MAX, nanos);
+        let window_ns = warmup_ns..warmup_ns.saturating_add(duration_ns);
         let kinds = plan.kinds.len();
         let weights = plan.kinds.iter().map(|kind| u64::from(kind.weight)).sum();
         let seed = plan.seed.wrapping_add(u64::from(share.thread));
         let keys = plan.keys.as_ref().map(|keys| keys.draw(share, plan.seed));
         let accounts = plan.limit.map(|limit| Accounts::new(limit, share.threads));
         let timeout_ns = nanos(shared.plan.timeout);
-        let open_loop = matches!(shared.plan.mode, Mode::Open { .. });
+        let open_loop = shared.plan.mode.is_open();
         Rc::new(Self {
             shared,
             clock,
@@ -102,6 +108,7 @@ impl Worker {
             connections: connections.first,
             connections_max: usize::try_from(connections.max).unwrap_or(usize::MAX),
             open_loop,
+            window_ns,
             counter: Cell::new(0),
             weights,
             random: RefCell::new(fastrand::Rng::with_seed(seed)),
@@ -364,13 +371,18 @@ impl Worker {
             .expected
             .contains(response.status);
         let mut stats = self.stats.borrow_mut();
+        // Throughput is what ends in the time of the measurement: counting all that was due in it would give a server
+        // that answers late the rate that it was asked for.
+        if self.window_ns.contains(&now_ns) {
+            stats.window_responses += 1;
+            stats.window_body_bytes += response.body_bytes;
+        }
         if !arrival.measured {
             stats.warmup_requests += 1;
             stats.warmup_failures += u64::from(!expected);
             return;
         }
         *stats.statuses.entry(response.status).or_default() += 1;
-        stats.body_bytes += response.body_bytes;
         stats.record_times(arrival, sent_ns, now_ns);
         stats.record_kind(kind, arrival, now_ns, (true, !expected));
         if expected {

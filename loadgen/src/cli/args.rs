@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -13,6 +14,7 @@ use crate::keys::{self, KeyAs, Keys};
 use crate::live::Show;
 use crate::plan::{Expected, Kind, Mode, Pacing, Plan};
 use crate::rate::{self, RateSpec};
+use crate::replay::Log;
 use crate::request::{self, RequestSpec};
 use crate::scenario::{self, Entry};
 use crate::schedule::Process;
@@ -199,6 +201,73 @@ impl SearchArgs {
         };
         Ok((bounds, self.run.into_plan()?))
     }
+}
+
+/// The arguments of a replay: those of a run, and the log.
+#[derive(Debug, Args)]
+pub(super) struct ReplayArgs {
+    /// The access log: JSON lines, or the common or combined format.
+    file: PathBuf,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+    /// How much faster than it was.
+    #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = factor)]
+    speed: f64,
+    /// How often all of it.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = units::count)]
+    rounds: u64,
+    /// Put the client's address from the log into X-Forwarded-For.
+    #[arg(long)]
+    forward: bool,
+}
+
+impl ReplayArgs {
+    pub(super) fn into_plan(self) -> Result<Plan, Error> {
+        let run = &self.run;
+        let chosen = run.rate.is_some()
+            || run.scenario.is_some()
+            || run.keys.is_some()
+            || run.limit.is_some();
+        if chosen || !run.warmup.is_zero() || run.no_keepalive || run.pipeline > 1 {
+            return Err(Error::usage(
+                "the log says what is sent when: no --rate, --scenario, --keys, --limit, --warmup, --pipeline or \
+                 --no-keepalive",
+            ));
+        }
+        let in_file = |why: String| Error::usage(format!("{}: {why}", self.file.display()));
+        let text = std::fs::read(&self.file).map_err(|error| in_file(error.to_string()))?;
+        let duration = self.run.duration;
+        // What a run at some rate would be, with the log's times in place of the rate's.
+        let mut plan = RunArgs {
+            rate: Some(RateSpec::constant(1.0)),
+            ..self.run
+        }
+        .into_plan()?;
+        let log = Log::parse(
+            &self.file,
+            &String::from_utf8_lossy(&text),
+            &plan.target,
+            self.forward,
+        );
+        let log = Arc::new(log.map_err(in_file)?);
+        let whole_s = log.span_ns() as f64 / 1e9 * self.rounds as f64 / self.speed;
+        let whole = Duration::try_from_secs_f64(whole_s).unwrap_or(Duration::MAX);
+        plan.duration = Some(duration.map_or(whole, |duration| duration.min(whole)));
+        plan.mode = Mode::Replay {
+            log,
+            speed: self.speed,
+            rounds: self.rounds,
+        };
+        Ok(plan)
+    }
+}
+
+/// A factor such as `2`, `0.5` or `10x`.
+fn factor(text: &str) -> Result<f64, String> {
+    let number: Option<f64> = text.trim_end_matches('x').parse().ok();
+    number
+        .filter(|factor| (0.001..=1_000.0).contains(factor))
+        .ok_or_else(|| format!("`{text}` is not a factor between 0.001 and 1000"))
 }
 
 impl RunArgs {

@@ -14,10 +14,11 @@ use serde::Serialize;
 
 use crate::compare::Finding as Difference;
 use crate::live::Live;
+use crate::plan::Plan;
 use crate::report::{self, Report};
 use crate::search::{Search, Step};
 use crate::{compare, run, upstream};
-use args::{Driver, RunArgs, SearchArgs, cores};
+use args::{Driver, ReplayArgs, RunArgs, SearchArgs, cores};
 
 /// The result of a run as a code of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +82,8 @@ enum Command {
     Upstream(UpstreamArgs),
     /// Finds the highest rate that holds a goal: doubles, bisects, confirms.
     Search(Box<SearchArgs>),
+    /// Sends the requests of an access log at their own times.
+    Replay(Box<ReplayArgs>),
     /// Compares two runs written with --json: what differs by more than noise.
     Compare(CompareArgs),
 }
@@ -115,8 +118,15 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Some(Command::Upstream(args)) => serve(&args),
         Some(Command::Search(args)) => find(*args),
+        Some(Command::Replay(args)) => {
+            let outputs = Outputs::of(&args.run);
+            args.into_plan().and_then(|plan| load(plan, outputs))
+        }
         Some(Command::Compare(args)) => compare(&args),
-        None => load(cli.run),
+        None => {
+            let outputs = Outputs::of(&cli.run);
+            cli.run.into_plan().and_then(|plan| load(plan, outputs))
+        }
     };
     let exit = result.unwrap_or_else(|error| {
         complain(&error.message);
@@ -265,10 +275,35 @@ fn find(args: SearchArgs) -> Result<Exit, Error> {
     })
 }
 
-fn load(args: RunArgs) -> Result<Exit, Error> {
-    let (json, html, csv) = (args.json.clone(), args.html.clone(), args.csv.clone());
-    let (quiet, mut live) = (args.quiet, Live::new(args.live));
-    let plan = args.into_plan()?;
+/// Where the result of a run goes.
+struct Outputs {
+    json: Option<PathBuf>,
+    html: Option<PathBuf>,
+    csv: Option<PathBuf>,
+    live: Live,
+    quiet: bool,
+}
+
+impl Outputs {
+    fn of(args: &RunArgs) -> Self {
+        Self {
+            json: args.json.clone(),
+            html: args.html.clone(),
+            csv: args.csv.clone(),
+            live: Live::new(args.live),
+            quiet: args.quiet,
+        }
+    }
+}
+
+fn load(plan: Plan, outputs: Outputs) -> Result<Exit, Error> {
+    let Outputs {
+        json,
+        html,
+        csv,
+        mut live,
+        quiet,
+    } = outputs;
     let stop = stop_on_signal()?;
     let outcome = run::run(plan.clone(), &stop, |interval| live.show(interval))?;
     live.end();

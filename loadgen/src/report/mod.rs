@@ -45,7 +45,7 @@ pub struct Report {
     pub rate: Option<String>,
     /// The mean of that over the measurement, per second; open loop only.
     pub rate_per_second_intended: Option<f64>,
-    /// `constant` or `poisson`; open loop only.
+    /// `constant`, `poisson` or `replay`; open loop only.
     pub arrivals: Option<&'static str>,
     /// The population of keys.
     pub keys: Option<String>,
@@ -73,9 +73,9 @@ pub struct Report {
     pub measured_s: f64,
     /// Requests by what became of them.
     pub requests: Requests,
-    /// Complete responses per second of the measurement.
+    /// Complete responses that ended in the time of the measurement, per second of it.
     pub responses_per_second: f64,
-    /// Response body bytes per second of the measurement.
+    /// Bytes of the bodies of those responses, per second.
     pub body_bytes_per_second: f64,
     /// Bytes received, heads and warm-up included.
     pub received_bytes: u64,
@@ -224,36 +224,24 @@ impl Report {
                 0.0
             }
         };
-        let (rate, arrivals) = match &plan.mode {
-            Mode::Closed => (None, None),
-            Mode::Open { rate, process } => (
-                Some(rate),
-                Some(match process {
-                    Process::Constant => "constant",
-                    Process::Poisson => "poisson",
-                }),
-            ),
-        };
+        let open = plan.mode.is_open();
+        let (rate, arrivals) = arrivals(&plan.mode);
         let ended = stats.responses() + stats.failed() + stats.warmup_requests;
         Self {
             schema: "ringgate-load/1",
             version: env!("CARGO_PKG_VERSION"),
             target: plan.target.to_string(),
             address: outcome.endpoint.to_string(),
-            request: match plan.kinds.as_slice() {
-                [only] => only.name.clone(),
-                kinds => format!("{} kinds of requests", kinds.len()),
-            },
+            request: request(plan),
             kinds: plan
                 .kinds
                 .iter()
                 .zip(&stats.kinds)
                 .map(KindReport::new)
                 .collect(),
-            mode: if rate.is_some() { "open" } else { "closed" },
-            rate: rate.map(ToString::to_string),
-            rate_per_second_intended: rate
-                .map(|rate| rate.mean_per_second(crate::clock::nanos(outcome.measured))),
+            mode: if open { "open" } else { "closed" },
+            rate,
+            rate_per_second_intended: plan.mode.mean_per_second(outcome.measured),
             arrivals,
             keys: plan.keys.as_ref().map(ToString::to_string),
             limit: plan.limit.map(|limit| limit.to_string()),
@@ -275,17 +263,17 @@ impl Report {
                 warmup: stats.warmup_requests,
                 warmup_failed: stats.warmup_failures,
             },
-            responses_per_second: per_second(stats.responses()),
-            body_bytes_per_second: per_second(stats.body_bytes),
+            responses_per_second: per_second(stats.window_responses),
+            body_bytes_per_second: per_second(stats.window_body_bytes),
             received_bytes: stats.received_bytes,
             statuses: stats.statuses.clone(),
             errors: stats.failures.clone(),
             error_examples: stats.examples.clone(),
-            latency_from_intended: rate.map(|_| Latency::of(&stats.from_intended)),
+            latency_from_intended: open.then(|| Latency::of(&stats.from_intended)),
             latency_from_send: Latency::of(&stats.from_send),
             first_byte: Latency::of(&stats.first_byte),
             connect: Latency::of(&stats.connect),
-            lag: rate.map(|_| Latency::of(&stats.lag)),
+            lag: open.then(|| Latency::of(&stats.lag)),
             intervals: outcome.intervals.clone(),
             cpu: Cpu {
                 seconds: outcome.cpu.as_secs_f64(),
@@ -294,6 +282,32 @@ impl Report {
             },
             verdict: Verdict::new(plan, outcome),
         }
+    }
+}
+
+/// The rate as it was asked for, and how arrivals are spaced.
+fn arrivals(mode: &Mode) -> (Option<String>, Option<&'static str>) {
+    match mode {
+        Mode::Closed => (None, None),
+        Mode::Replay { log, speed, rounds } => (
+            Some(format!("{} x{speed}, {rounds} times", log.file.display())),
+            Some("replay"),
+        ),
+        Mode::Open { rate, process } => (
+            Some(rate.to_string()),
+            Some(match process {
+                Process::Constant => "constant",
+                Process::Poisson => "poisson",
+            }),
+        ),
+    }
+}
+
+fn request(plan: &Plan) -> String {
+    match plan.kinds.as_slice() {
+        _ if matches!(plan.mode, Mode::Replay { .. }) => "the requests of a log".into(),
+        [only] => only.name.clone(),
+        kinds => format!("{} kinds of requests", kinds.len()),
     }
 }
 
@@ -351,7 +365,7 @@ fn measured(measure: Measure, open: bool, outcome: &Outcome) -> f64 {
             let ended = stats.succeeded + stats.failed();
             stats.failed() as f64 / ended.max(1) as f64
         }
-        Measure::Rate => stats.responses() as f64 / outcome.measured.as_secs_f64().max(1e-9),
+        Measure::Rate => stats.window_responses as f64 / outcome.measured.as_secs_f64().max(1e-9),
     }
 }
 
@@ -366,7 +380,7 @@ impl Verdict {
 
     fn new(plan: &Plan, outcome: &Outcome) -> Self {
         let stats = &outcome.stats;
-        let open = matches!(plan.mode, Mode::Open { .. });
+        let open = plan.mode.is_open();
         let lag = Duration::from_nanos(stats.lag.value_at_quantile(0.99));
         let generator_bound = open && lag > plan.lag_max;
         let mut notes = Vec::new();
@@ -396,6 +410,14 @@ impl Verdict {
         }
         if stats.responses() + stats.failed() == 0 {
             notes.push("nothing was measured: the run ended before the warm-up did".into());
+        }
+        if let Mode::Replay { log, .. } = &plan.mode
+            && log.skipped > 0
+        {
+            notes.push(format!(
+                "{} lines of the log are no requests and were left out",
+                log.skipped
+            ));
         }
         if outcome.interrupted {
             notes.push("ended early by a signal".into());

@@ -11,6 +11,7 @@ mod exit_codes;
 mod keys;
 mod modes;
 mod outputs;
+mod replay;
 mod scenario;
 mod search;
 mod stall;

@@ -56,7 +56,12 @@ fn an_open_loop_sends_exactly_what_the_schedule_says() {
             assert_eq!(run.report["requests"]["sent"], 500);
             assert_eq!(run.report["requests"]["warmup"], 200);
             assert_eq!(run.report["latency_from_intended"]["count"], 500);
-            assert_eq!(run.number("/responses_per_second"), 1000.0);
+            assert_eq!(run.number("/rate_per_second_intended"), 1000.0);
+            let rate = run.number("/responses_per_second");
+            assert!(
+                (800.0..=1050.0).contains(&rate),
+                "what ended in the half second: {rate}"
+            );
             // Both views of the same requests: the intended start is never after the send.
             let (intended, sent) = (
                 run.number("/latency_from_intended/mean_us"),
@@ -156,6 +161,29 @@ fn connections_are_added_when_all_are_busy_up_to_the_bound() {
         assert!(bounded.number("/latency_from_intended/max_us") >= 200_000.0);
         assert!(bounded.number("/latency_from_send/p50_us") < 150_000.0);
     }
+}
+
+#[test]
+fn a_server_that_falls_behind_is_not_given_the_rate_it_was_asked_for() {
+    let upstream = Upstream::start("auto");
+    // One connection with 20 ms each serves 50/s of 200/s; what is answered after the end counts in no rate.
+    let run = run(&[
+        "--rate",
+        "200",
+        "-d",
+        "500ms",
+        "-t",
+        "1",
+        "-c",
+        "1",
+        "--connections-max",
+        "1",
+        &upstream.url("/delay/20"),
+    ]);
+    assert_eq!(run.code, 0, "{:#}", run.report);
+    assert_eq!(run.report["requests"]["succeeded"], 100);
+    let rate = run.number("/responses_per_second");
+    assert!(rate <= 52.0, "{rate}");
 }
 
 #[test]

@@ -52,8 +52,8 @@ pub(crate) fn run(arguments: &[&str]) -> Run {
         command.args(["--lag-max", "60s"]);
     }
     let output = command
-        .args(["--json", "-"])
         .args(arguments)
+        .args(["--json", "-"])
         .output()
         .unwrap();
     finish(&output)
