@@ -116,6 +116,28 @@ impl Acceptor {
         Ok((Rc::new(stream.into()), peer))
     }
 
+    /// Answers no new client from now on: they try again in a second and find the successor, or a refusal. Whoever has
+    /// begun a handshake can end it, and is accepted. Give them a round trip before [`Acceptor::finish`].
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses the filter; then nothing has changed.
+    pub fn refuse_new(&self) -> io::Result<()> {
+        const LOAD_BYTE: u16 = 0x30;
+        const AND: u16 = 0x54;
+        const JUMP_IF_EQUAL: u16 = 0x15;
+        const RETURN: u16 = 0x06;
+        // The filter sees the TCP header; byte 13 has the flags, of which a first packet has SYN and not ACK.
+        let drop_first_packets = [
+            SockFilter::new(LOAD_BYTE, 0, 0, 13),
+            SockFilter::new(AND, 0, 0, 0x12),
+            SockFilter::new(JUMP_IF_EQUAL, 0, 1, 0x02),
+            SockFilter::new(RETURN, 0, 0, 0),
+            SockFilter::new(RETURN, 0, 0, u32::MAX),
+        ];
+        SockRef::from(&self.control).attach_filter(&drop_first_packets)
+    }
+
     /// Ends listening without losing a client: new ones are not answered (they try again in a second and find the
     /// successor, or a refusal), and `each` gets those who were already connected and wait.
     ///
@@ -179,6 +201,36 @@ mod tests {
         let address = local_address(first.as_fd()).unwrap();
         bind(address).expect("our own sockets share the port");
         assert_eq!(probe(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn refusing_new_clients_keeps_those_who_are_connected() {
+        for choice in [Choice::Auto, Choice::Epoll] {
+            let mut executor = Executor::new(Options {
+                choice,
+                entries: 256,
+            })
+            .unwrap();
+            executor.block_on(async {
+                let listener = bind(loopback()).unwrap();
+                let address = local_address(listener.as_fd()).unwrap();
+                let acceptor = Acceptor::new(listener).unwrap();
+                let early = Socket::connect_tcp(address).await.unwrap();
+                acceptor.refuse_new().unwrap();
+                let late = Socket::connect_tcp(address);
+                let late = monoio::time::timeout(Duration::from_millis(200), late).await;
+                assert!(late.is_err(), "a new client is not answered");
+                let waiting = Canceller::new();
+                let (server, _) = acceptor.accept(waiting.handle()).await.unwrap();
+                // The connection inherits the filter, which lets everything through but a first packet.
+                early
+                    .send_all(crate::Buf::copy_of(b"hi"), |_| {})
+                    .await
+                    .0
+                    .unwrap();
+                assert_eq!(Reader::new(server).fill().await.unwrap(), 2);
+            });
+        }
     }
 
     #[test]

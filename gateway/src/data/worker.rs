@@ -29,6 +29,8 @@ use crate::telemetry::{LogWriter, MetricsWriter, WorkerMetrics};
 const ACCEPTS: usize = 16;
 /// Pause after an error of `accept` that will come again at once (no descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long a client may take to end the handshake that it began before the drain: a long round trip.
+const HANDSHAKE_GRACE: Duration = Duration::from_millis(200);
 /// How long idle connections may still send a request after a drain began; it is answered, with `Connection: close`.
 const DRAIN_IDLE_GRACE: Duration = Duration::from_millis(300);
 /// How long connections get to end after they were shut down.
@@ -371,6 +373,14 @@ async fn serve(worker: &Rc<Worker>, gates: &RefCell<Vec<Gate>>, inbox: &flume::R
         }
     };
     worker.draining.set(true);
+    // A client whose handshake is answered believes itself connected and sends its request: it must not meet a socket
+    // that closes between the two.
+    for gate in &*gates.borrow() {
+        if gate.acceptor.refuse_new().is_err() {
+            worker.metrics.accept_failed(gate.listener);
+        }
+    }
+    monoio::time::sleep(HANDSHAKE_GRACE).await;
     close_gates(worker, gates.take()).await;
 
     let ended = worker.emptied();
