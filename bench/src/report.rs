@@ -34,7 +34,8 @@ impl Report {
             .iter()
             .map(|(name, _)| name.len())
             .max()
-            .unwrap_or(0);
+            .unwrap_or(0)
+            .max("design".len());
         let mut text = format!("{}\n\n| {:name_width$} |", self.title, "design");
         for column in &self.columns {
             let _infallible = write!(text, " {column} |");

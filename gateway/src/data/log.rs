@@ -81,12 +81,31 @@ impl Record {
             }
         }
         let Some(log) = &worker.log else { return };
+        let record = self.access_record(connection, served, scratch, duration, error);
+        if !log.push(&record) {
+            worker.metrics.access_log_dropped();
+        }
+    }
+
+    fn access_record<'a>(
+        &'a self,
+        connection: &Connection,
+        served: &'a Served,
+        scratch: &'a Scratch,
+        duration: Duration,
+        error: Option<&Error>,
+    ) -> AccessRecord<'a> {
+        let worker = &connection.worker;
+        let head = scratch.head.data();
+        let method = self
+            .request
+            .map_or(&b""[..], |request| request.method_span.of(head));
         let field = |name| scratch.fields.values(head, name).next().unwrap_or_default();
         let endpoint = self
             .upstream
             .zip(self.endpoint)
             .map(|(upstream, endpoint)| &served.plan.upstreams[upstream].endpoints[endpoint]);
-        let record = AccessRecord {
+        AccessRecord {
             unix_us: worker.clock.unix_micros(self.started),
             duration,
             method,
@@ -138,9 +157,6 @@ impl Record {
             limit: self.limit.map(|(limit, outcome)| (narrow(limit), outcome)),
             connect: self.connect,
             first_byte: self.first_byte,
-        };
-        if !log.push(&record) {
-            worker.metrics.access_log_dropped();
         }
     }
 }

@@ -60,16 +60,17 @@ struct Seen {
 /// Sends requests without a pause, on one connection after the other, until nobody listens any more.
 fn load(address: SocketAddr, seen: &Seen) {
     while let Ok(mut client) = Client::try_connect(address) {
-        loop {
+        for turn in 0.. {
             // What is sent after the gateway's close is nobody's loss.
             if is_closed(&client) {
                 break;
             }
             client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
             let after = seen.signalled.load(Ordering::Relaxed);
-            let answer = client
-                .try_response(true)
-                .expect("an answer to what was sent before the close");
+            let answer = client.try_response(true);
+            let answer = answer.unwrap_or_else(|| {
+                panic!("request {turn} of a connection was sent before the close and not answered")
+            });
             assert_eq!((answer.status, answer.text()), (200, "ok"));
             seen.answered.fetch_add(1, Ordering::Relaxed);
             if after {

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::{Client, Driver, Folder, Launch, eventually, skip, to_upstream};
+use crate::support::{Client, Folder, Launch, eventually, skip, to_upstream};
 
 /// A program of this name; `None`: the test `test` is skipped.
 fn find(program: &str, test: &str) -> Option<PathBuf> {
