@@ -24,7 +24,7 @@ pub fn write(out: &mut dyn Write, source: &str, started: &Started<'_>) -> io::Re
     if let Some(admin) = started.admin {
         writeln!(
             out,
-            "  admin      http://{admin} (/metrics /healthz /readyz)"
+            "  admin      http://{admin} (/metrics /healthz /readyz /top)"
         )?;
     }
     writeln!(out, "  workers    {workers}, on {report}")?;
