@@ -53,7 +53,7 @@ on_both_drivers! {
         let said = gateway.said().join("\n");
         for part in [
             format!("http://{} (web)", gateway.address),
-            format!("http://{} (/metrics /healthz /readyz)", gateway.admin),
+            format!("http://{} (/metrics /healthz /readyz /top)", gateway.admin),
             format!("2, on {} (", driver.name()),
             format!("curl -i http://{}/own", gateway.address),
             format!("curl -s http://{}/metrics", gateway.admin),
