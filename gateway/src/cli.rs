@@ -1,6 +1,7 @@
 //! The command line: its words, and `check`. Everything else that a command does is in `main`.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -8,7 +9,8 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
-use crate::config::{ConfigErrors, ConfigSource, load};
+use crate::config::{Config, ConfigErrors, ConfigSource, LimitConfig, LimitMode, load};
+use crate::data::filter::limit;
 
 /// Exit code of a command that did what it was asked.
 pub const EXIT_OK: u8 = 0;
@@ -67,6 +69,9 @@ struct RawCheckArgs {
     /// How to report.
     #[arg(long, value_enum, default_value_t = CheckFormat::Text)]
     format: CheckFormat,
+    /// Say also what each limit covers, its memory and the keys it holds (JSON always does).
+    #[arg(short, long)]
+    verbose: bool,
 }
 
 /// What `check` is told.
@@ -76,6 +81,8 @@ pub struct CheckArgs {
     pub config: PathBuf,
     /// How to report.
     pub format: CheckFormat,
+    /// Tell of the limits, too.
+    pub verbose: bool,
 }
 
 /// How `check` reports.
@@ -83,7 +90,8 @@ pub struct CheckArgs {
 pub enum CheckFormat {
     /// `ok`, or `file:line:column: error: ...`, one a line.
     Text,
-    /// One JSON object: `ok`, and `errors` with `file`, `line`, `column`, `key`, `message`.
+    /// One JSON object: `ok`, `errors` with `file`, `line`, `column`, `key`, `message`, and where all is well `limits`
+    /// with `name`, `covers`, `memory_bytes`, `keys`, `overrides`.
     Json,
 }
 
@@ -112,9 +120,9 @@ impl Invocation {
         let from_env = config_env
             .filter(|path| !path.is_empty())
             .map(PathBuf::from);
-        let (format, config) = match (cli.command, cli.test) {
-            (Some(Command::Check(check)), _) => (check.format, check.config),
-            (None, true) => (CheckFormat::Text, cli.run.config),
+        let (format, config, verbose) = match (cli.command, cli.test) {
+            (Some(Command::Check(check)), _) => (check.format, check.config, check.verbose),
+            (None, true) => (CheckFormat::Text, cli.run.config, false),
             (Some(Command::Run(run)), _) => return Ok(Self::run(run, from_env)),
             (None, false) => return Ok(Self::run(cli.run, from_env)),
         };
@@ -122,7 +130,11 @@ impl Invocation {
             let missing = "which configuration to check? Write `-c FILE` or set RINGGATE_CONFIG";
             Cli::command().error(ErrorKind::MissingRequiredArgument, missing)
         })?;
-        Ok(Self::Check(CheckArgs { config, format }))
+        Ok(Self::Check(CheckArgs {
+            config,
+            format,
+            verbose,
+        }))
     }
 
     fn run(run: RunArgs, from_env: Option<PathBuf>) -> Self {
@@ -146,16 +158,107 @@ pub fn check(
     out: &mut dyn Write,
 ) -> io::Result<u8> {
     let result = load(ConfigSource::File(&arguments.config), env);
-    match (&result, arguments.format) {
-        (Ok(_), CheckFormat::Text) => writeln!(out, "ok")?,
-        (Err(errors), CheckFormat::Text) => writeln!(out, "{errors}")?,
-        (Ok(_), CheckFormat::Json) => {
-            writeln!(out, "{}", serde_json::json!({"ok": true, "errors": []}))?
+    let limits = result.as_ref().map(limits_of);
+    let (code, text) = match (&result, limits) {
+        (Ok(_), Ok(Ok(limits))) => (EXIT_OK, report(arguments, &limits)),
+        // Too little memory for so many workers: known only where they are counted.
+        (Ok(_), Ok(Err(problem))) => {
+            let file = arguments.config.to_string_lossy();
+            let errors = ConfigErrors::whole_file(&file, problem);
+            (EXIT_CONFIG, report_errors(arguments, &errors))
         }
-        (Err(errors), CheckFormat::Json) => writeln!(out, "{}", to_json(errors))?,
-    }
+        (Err(errors), _) | (Ok(_), Err(errors)) => (EXIT_CONFIG, report_errors(arguments, errors)),
+    };
+    writeln!(out, "{text}")?;
     out.flush()?;
-    Ok(if result.is_ok() { EXIT_OK } else { EXIT_CONFIG })
+    Ok(code)
+}
+
+fn report(arguments: &CheckArgs, limits: &[LimitReport]) -> String {
+    match arguments.format {
+        CheckFormat::Json => {
+            let limits: Vec<_> = limits.iter().map(LimitReport::to_json).collect();
+            serde_json::json!({"ok": true, "errors": [], "limits": limits}).to_string()
+        }
+        CheckFormat::Text if arguments.verbose => {
+            let limits = limits.iter().map(|limit| format!("\n{limit}"));
+            format!("ok{}", limits.collect::<String>())
+        }
+        CheckFormat::Text => "ok".to_owned(),
+    }
+}
+
+fn report_errors(arguments: &CheckArgs, errors: &ConfigErrors) -> String {
+    match arguments.format {
+        CheckFormat::Text => errors.to_string(),
+        CheckFormat::Json => to_json(errors).to_string(),
+    }
+}
+
+/// What a limit covers and costs.
+struct LimitReport {
+    name: String,
+    mode: LimitMode,
+    workers: usize,
+    size: limiter::TableSize,
+    overrides: usize,
+}
+
+fn limits_of(config: &Config) -> Result<Vec<LimitReport>, String> {
+    let workers = config
+        .runtime
+        .workers
+        .map_or_else(|| runtime::cores::for_workers().len(), NonZeroUsize::get);
+    let report = |limit: &LimitConfig| {
+        Ok(LimitReport {
+            name: limit.name.clone(),
+            mode: limit.mode,
+            workers,
+            size: limit::size(limit, workers)?,
+            overrides: limit.overrides.len(),
+        })
+    };
+    config.limits.iter().map(report).collect()
+}
+
+impl LimitReport {
+    fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "name": self.name,
+            "covers": "process",
+            "exact": true,
+            "workers": self.workers,
+            "memory_bytes": self.size.bytes,
+            "keys": self.size.capacity_keys,
+            "overrides": self.overrides,
+        })
+    }
+}
+
+impl fmt::Display for LimitReport {
+    /// `limit per_client: 4.0 MiB, 155000 keys, covers the process exactly (all 8 workers together)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            mode,
+            workers,
+            size,
+            overrides,
+        } = self;
+        let tenths = (size.bytes.saturating_mul(10) + (1 << 19)) >> 20;
+        let (mib, tenth, keys) = (tenths / 10, tenths % 10, size.capacity_keys);
+        write!(f, "limit {name}: {mib}.{tenth} MiB, {keys} keys, ")?;
+        match mode {
+            LimitMode::Enforce => f.write_str("covers the process exactly")?,
+            LimitMode::Shadow => f.write_str("shadow: counts over the process, refuses nothing")?,
+            LimitMode::Off => f.write_str("off")?,
+        }
+        write!(f, " (all {workers} workers together)")?;
+        if *overrides > 0 {
+            write!(f, ", {overrides} overrides")?;
+        }
+        Ok(())
+    }
 }
 
 fn to_json(errors: &ConfigErrors) -> serde_json::Value {
@@ -237,6 +340,7 @@ mod tests {
             Invocation::Check(CheckArgs {
                 config: "a.toml".into(),
                 format,
+                verbose: false,
             })
         };
         for line in [
@@ -285,6 +389,7 @@ mod tests {
         let arguments = CheckArgs {
             config: "/nonexistent/x.toml".into(),
             format: CheckFormat::Text,
+            verbose: false,
         };
         let mut out = Vec::new();
         let code = check(&arguments, &|_| None, &mut out).unwrap();
@@ -296,28 +401,78 @@ mod tests {
         );
     }
 
+    fn check_text(name: &str, text: &str, format: CheckFormat, verbose: bool) -> (u8, String) {
+        let file = format!("ringgate-{name}-{}.toml", std::process::id());
+        let path = std::env::temp_dir().join(file);
+        std::fs::write(&path, text).unwrap();
+        let arguments = CheckArgs {
+            config: path.clone(),
+            format,
+            verbose,
+        };
+        let mut out = Vec::new();
+        let code = check(&arguments, &|_| None, &mut out).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        (code, String::from_utf8(out).unwrap())
+    }
+
     #[test]
     fn the_example_is_ok_in_both_formats() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/ringgate.toml");
-        for (format, expected) in [
-            (CheckFormat::Text, "ok\n"),
-            (CheckFormat::Json, "{\"errors\":[],\"ok\":true}\n"),
-        ] {
-            let mut out = Vec::new();
-            let code = check(
-                &CheckArgs {
-                    config: path.into(),
-                    format,
-                },
-                &|_| None,
-                &mut out,
-            )
-            .unwrap();
-            assert_eq!(
-                (code, String::from_utf8(out).unwrap().as_str()),
-                (EXIT_OK, expected)
-            );
-        }
+        let text = include_str!("../../examples/ringgate.toml");
+        let (code, out) = check_text("ok", text, CheckFormat::Text, false);
+        assert_eq!((code, &*out), (EXIT_OK, "ok\n"));
+        let (code, out) = check_text("ok-json", text, CheckFormat::Json, false);
+        let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((code, &report["ok"]), (EXIT_OK, &true.into()));
+        assert_eq!(report["limits"][0]["name"], "per_client");
+        assert_eq!(report["limits"][0]["covers"], "process");
+    }
+
+    const LIMITS: &str =
+        "listeners = [{ name = 'a', address = '127.0.0.1:0' }]\nruntime = { workers = 2 }\n";
+
+    #[test]
+    fn a_verbose_check_tells_memory_keys_and_cover_of_each_limit() {
+        let text = format!(
+            "{LIMITS}[limits.a]\nrate = '5/s'\n[limits.b]\nrate = '1/m'\nmode = 'shadow'\nmax_keys = 1000000\n\
+             overrides = [{{ key = '10.0.0.0/8', mode = 'off' }}, {{ key = '10.1.0.0/16', rate = '9/s' }}]\n"
+        );
+        let (code, out) = check_text("verbose", &text, CheckFormat::Text, true);
+        assert_eq!(code, EXIT_OK);
+        let lines: Vec<_> = out.lines().collect();
+        assert_eq!(lines[0], "ok");
+        let number = |line: &str, after: &str| {
+            let rest = line.split_once(after).unwrap().1.trim_start();
+            let digits = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap();
+            digits.parse::<u64>().unwrap()
+        };
+        assert!(lines[1].starts_with("limit a: 4.0 MiB, "), "{out}");
+        assert!(
+            (150_000..156_000).contains(&number(lines[1], "MiB,")),
+            "{out}"
+        );
+        assert!(
+            lines[1].ends_with(" keys, covers the process exactly (all 2 workers together)"),
+            "{out}"
+        );
+        // A million keys, and the 65,536 addresses of the override.
+        assert!(
+            (1_065_536..1_066_000).contains(&number(lines[2], "MiB,")),
+            "{out}"
+        );
+        assert!(
+            lines[2].ends_with("shadow: counts over the process, refuses nothing (all 2 workers together), 2 overrides"),
+            "{out}"
+        );
+    }
+
+    #[test]
+    fn memory_too_small_for_the_workers_is_a_bad_configuration() {
+        let text = LIMITS.replace("workers = 2", "workers = 128");
+        let text = format!("{text}[limits.a]\nrate = '5/s'\nmax_keys = '64KiB'\n");
+        let (code, out) = check_text("small", &text, CheckFormat::Text, false);
+        assert_eq!(code, EXIT_CONFIG);
+        assert!(out.contains("limits.a: 65536 bytes are too few"), "{out}");
     }
 
     #[test]
@@ -328,6 +483,7 @@ mod tests {
         let arguments = CheckArgs {
             config: path.clone(),
             format: CheckFormat::Json,
+            verbose: false,
         };
         let code = check(&arguments, &|_| None, &mut out).unwrap();
         std::fs::remove_file(&path).unwrap();

@@ -198,8 +198,53 @@ rejects! {
         ["4:9: error: limits.a.burst: must be from 1 to 1000000000; found 0"];
     a_burst_that_takes_years_to_refill(LISTENING, "[limits.a]", r#"rate = "1/d""#, "burst = 1000") =>
         ["4:9: error: limits.a.burst: takes more than 2.2 years to refill at this rate"];
-    a_limit_key_of_a_later_version(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"key = "header:x-api-key""#) =>
-        [r#"4:7: error: limits.a.key: `header:x-api-key` is not supported in this version; write "client_ip""#];
+    a_limit_key_of_a_later_version(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"key = "jwt:sub""#) =>
+        [r#"4:7: error: limits.a.key: `jwt:sub` is not supported in this version; write "client_ip", "header:NAME", "cookie:NAME", "query:NAME", "path:N", "host" or "route""#];
+    a_limit_key_with_the_nearest_one(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"key = "clientip""#) =>
+        [r#"4:7: error: limits.a.key: `clientip` is not one of "client_ip", "header:NAME", "cookie:NAME", "query:NAME", "path:N", "host" or "route"; did you mean `client_ip`?"#];
+    a_limit_key_without_its_name(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"key = ["header", "path:", "cookie:a b", "path:0"]"#) =>
+        [
+            r#"4:8: error: limits.a.key: `header` lacks what to look at; write one such as "header:NAME""#,
+            r#"4:18: error: limits.a.key: `path:`: a path's segments are numbered from 1 to 255; write "path:1" for the first"#,
+            "4:27: error: limits.a.key: `cookie:a b`: `a b` is not a name that a header or cookie can have",
+            r#"4:41: error: limits.a.key: `path:0`: a path's segments are numbered from 1 to 255; write "path:1" for the first"#,
+        ];
+    a_limit_key_of_too_many_parts(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"key = ["path:1", "path:2", "path:3", "path:4", "path:5"]"#) =>
+        ["4:7: error: limits.a.key: an array here holds 1 to 4 values; found 5"];
+    a_limit_key_of_no_part(LISTENING, "[limits.a]", r#"rate = "5/s""#, "key = []") =>
+        ["4:7: error: limits.a.key: an array here holds 1 to 4 values; found 0"];
+    a_limit_key_with_a_part_twice(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"key = ["header:A", "header:a"]"#) =>
+        ["4:7: error: limits.a.key: a part is there twice"];
+    an_override_without_key(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"overrides = [{ mode = "off" }]"#) =>
+        ["4:14: error: limits.a.overrides.key: missing; expected a value of the limit's key"];
+    an_override_that_changes_nothing(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"overrides = [{ key = "::1" }]"#) =>
+        ["4:14: error: limits.a.overrides.rate: changes nothing; write `rate` or `mode`"];
+    an_override_with_a_burst_alone(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"overrides = [{ key = "::1", burst = 3 }]"#) =>
+        ["4:37: error: limits.a.overrides.burst: a burst needs a `rate` beside it"];
+    an_override_with_a_rate_and_off(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"overrides = [{ key = "::1", rate = "1/s", mode = "off" }]"#) =>
+        [r#"4:36: error: limits.a.overrides.rate: has no meaning with `mode = "off"`"#];
+    an_override_that_takes_years_to_refill(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"overrides = [{ key = "::1", rate = "1/d", burst = 1000 }]"#) =>
+        ["4:51: error: limits.a.overrides.burst: takes more than 2.2 years to refill at this rate"];
+    an_override_for_no_address(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"overrides = [{ key = "10.0.0", mode = "off" }]"#) =>
+        [r#"4:22: error: limits.a.overrides.key: `10.0.0` is not an address or network such as "10.0.0.7" or "10.1.0.0/16""#];
+    an_override_for_a_network_with_more_bits(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"overrides = [{ key = "10.1.2.3/16", mode = "off" }]"#) =>
+        [r#"4:22: error: limits.a.overrides.key: `10.1.2.3/16` has bits beyond its prefix; write "10.1.0.0/16" for the network"#];
+    an_override_that_is_there_twice(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"overrides = [{ key = "10.0.0.1", mode = "off" }, { key = "::ffff:10.0.0.1", mode = "off" }]"#) =>
+        ["4:58: error: limits.a.overrides.key: another override has this key too"];
+    an_override_without_a_value_for_each_part(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"key = ["client_ip", "route"]"#, r#"overrides = [{ key = "10.0.0.1", mode = "off" }]"#) =>
+        ["5:22: error: limits.a.overrides.key: the limit's key has 2 parts; write a value for each, as an array; found 1"];
+    an_override_for_a_network_among_parts(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"key = ["client_ip", "route"]"#, r#"overrides = [{ key = ["10.0.0.0/8", "r"], mode = "off" }]"#) =>
+        [r#"5:22: error: limits.a.overrides.key: `10.0.0.0/8` is not an address; networks are for keys of "client_ip" alone"#];
+    an_override_for_a_route_that_is_not_there(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"key = "route""#, r#"overrides = [{ key = "user", mode = "off" }, { key = "users", mode = "off" }]"#, "[[routes]]", r#"name = "users""#, "respond = {}") =>
+        ["5:22: error: limits.a.overrides.key: no route is named `user`; did you mean `users`?"];
+    an_override_that_would_never_match(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"key = "header:a""#, r#"overrides = [{ key = " x", mode = "off" }]"#) =>
+        ["5:22: error: limits.a.overrides.key: ` x` would never match: headers are counted without blanks at their ends"];
+    an_override_key_from_the_environment_without_showing_it(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"overrides = [{ key = "${SECRET}", mode = "off" }]"#) =>
+        ["4:22: error: limits.a.overrides.key: the value from the environment is no such key"];
+    an_override_with_a_key_of_its_limit(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"overrides = [{ key = "::1", mode = "off", max_keys = 5 }]"#) =>
+        ["4:43: error: limits.a.overrides.max_keys: not supported in this version"];
+    a_table_of_no_keys(LISTENING, "[limits.a]", r#"rate = "5/s""#, "max_keys = 0") =>
+        ["4:12: error: limits.a.max_keys: must be from 1 to 2000000000; found 0"];
     a_limit_status_that_is_no_refusal(LISTENING, "[limits.a]", r#"rate = "5/s""#, "status = 200") =>
         ["4:10: error: limits.a.status: must be from 400 to 599; found 200"];
     a_table_of_no_size(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"max_keys = "0B""#) =>
@@ -281,4 +326,29 @@ rejects! {
         [r#"3:11: error: listeners.address: expected an IP address and port such as "0.0.0.0:8080"; the value from the environment is not"#];
     a_name_from_the_environment_without_showing_it(ROUTE, r#"upstream = "${SECRET}""#) =>
         ["8:12: error: routes.upstream: no upstream is named the value from the environment"];
+}
+
+#[test]
+fn overrides_and_limits_of_a_route_are_bounded() {
+    let overrides: Vec<String> = (0..1025_u32)
+        .map(|number| {
+            format!(
+                "{{ key = \"10.0.{}.{}\", mode = \"off\" }}",
+                number >> 8,
+                number & 255
+            )
+        })
+        .collect();
+    let limit = ["[limits.a]", "rate = \"5/s\""];
+    let all = format!("overrides = [{}]", overrides.join(", "));
+    let found = ["4:13: error: limits.a.overrides: a limit has at most 1024 overrides; found 1025"];
+    rejected(LISTENING, &[limit[0], limit[1], &all], &found);
+
+    let limits: String = (0..9)
+        .map(|number| format!("[limits.l{number}]\nrate = \"5/s\"\n"))
+        .collect();
+    let route = "[[routes]]\nname = \"r\"\nrespond = {}";
+    let all = "limits = [\"l0\", \"l1\", \"l2\", \"l3\", \"l4\", \"l5\", \"l6\", \"l7\", \"l8\"]";
+    let found = ["24:10: error: routes.limits: a route has at most 8 limits; found 9"];
+    rejected(LISTENING, &[&limits, route, all], &found);
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "test helpers")]
 #![expect(clippy::disallowed_types, reason = "tests may wait for sockets")]
 
+mod control_support;
 mod exposition;
 
 use std::io::{Read as _, Write as _};
@@ -38,6 +39,8 @@ fn start(resolver: Resolver) -> Running {
             .map(|worker| WorkerMetrics::new(worker, shape))
             .into(),
         process: Arc::new(ProcessMetrics::default()),
+        plan: control_support::plan(),
+        commands: [].into(),
         labels: Arc::new(Labels {
             routes: vec!["users".to_owned()],
             ..Labels::default()
@@ -136,7 +139,7 @@ fn the_admin_root_lists_what_there_is_and_nothing_else_is_there() {
     let (status, _, body) = get(running.admin, "/");
     let body = String::from_utf8(body).unwrap();
     assert_eq!(status, 200);
-    for path in ["/metrics", "/healthz", "/readyz"] {
+    for path in ["/metrics", "/top", "/healthz", "/readyz"] {
         assert!(body.contains(path));
         assert_eq!(
             exchange(running.admin, &format!("POST {path} HTTP/1.1"), b"x").0,

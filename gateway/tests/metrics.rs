@@ -10,8 +10,8 @@ use exposition::Exposition;
 use gateway::telemetry::names::METRICS;
 use gateway::telemetry::process::ProcessSample;
 use gateway::telemetry::{
-    Labels, LimitOutcome, Method, MetricsShape, ProcessMetrics, Timeout, UpstreamConnectionState,
-    UpstreamError, WorkerMetrics, render,
+    Labels, LimitOutcome, LimitSample, Method, MetricsShape, ProcessMetrics, Timeout,
+    UpstreamConnectionState, UpstreamError, WorkerMetrics, render,
 };
 
 fn labels() -> Labels {
@@ -41,6 +41,11 @@ fn page(workers: &[Arc<WorkerMetrics>]) -> Exposition {
         workers,
         &ProcessMetrics::default(),
         &labels(),
+        &[LimitSample {
+            keys: 7,
+            capacity_keys: 155_000,
+            overflowed: 3,
+        }],
         &sample,
     ))
 }
@@ -249,4 +254,19 @@ fn labels_are_escaped_and_absent_ones_empty() {
     let none = "http_route=\"\",http_request_method=\"GET\",http_response_status_code=\"\"";
     assert_eq!(page.value(&format!("{count}{{{none}}}")), 1.0);
     assert_eq!(page.starting(count).count(), 2);
+}
+
+#[test]
+fn the_fill_of_a_limits_table_is_a_sample_of_its_limit() {
+    let page = page(&workers(1));
+    for (name, value) in [
+        ("ringgate_ratelimit_keys", 7.0),
+        ("ringgate_ratelimit_capacity_keys", 155_000.0),
+        ("ringgate_ratelimit_overflow_total", 3.0),
+    ] {
+        assert_eq!(
+            page.value(&format!("{name}{{limit=\"per_client\"}}")),
+            value
+        );
+    }
 }

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "test helpers")]
 
+mod control_support;
+
 use std::process::Command;
 use std::time::Duration;
 
@@ -17,6 +19,8 @@ fn start() -> (ControlHandle, flume::Receiver<Signal>) {
         workers: [].into(),
         process: Default::default(),
         labels: Default::default(),
+        plan: control_support::plan(),
+        commands: [].into(),
     };
     let setup = ControlSetup {
         admin: None,

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use gateway::telemetry::ring::{RING_BYTES, ring};
+use gateway::telemetry::top::{Label, LimitTop};
 use gateway::telemetry::{
     AccessRecord, LimitOutcome, LogWriter, Method, MetricsShape, MetricsWriter, RecordAddress,
     Timeout, UpstreamConnectionState, UpstreamError, WorkerMetrics,
@@ -39,6 +40,21 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
+
+/// A decision on a key that was there and on one that was not.
+fn two_decisions(top: &LimitTop, number: u32) {
+    let label = || {
+        let mut label = Label::default();
+        label.push_address([192, 0, 2, 1].into());
+        label.push_text(&[b'x'; 100]);
+        label
+    };
+    // By the second, so that windows end as well.
+    let now_s = number / 10;
+    top.count(1, true, now_s, label);
+    let hash = u64::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    top.count(hash, true, now_s, label);
+}
 
 fn one_request(metrics: &MetricsWriter, log: &LogWriter, path: &[u8]) {
     metrics.connection_opened(0);
@@ -90,9 +106,11 @@ fn counting_and_recording_a_request_allocates_nothing() {
         "the first request makes its series: the count works"
     );
 
+    let top = LimitTop::new(0);
     let before = ALLOCATIONS.get();
     let mut taken = 0;
-    for _ in 0..2000 {
+    for number in 0..2000 {
+        two_decisions(&top, number);
         // Until the ring is full, then against the full ring.
         one_request(&metrics, &log, &path);
     }
@@ -102,4 +120,5 @@ fn counting_and_recording_a_request_allocates_nothing() {
     }
     assert!((1..2000).contains(&taken));
     assert_eq!(ALLOCATIONS.get(), before, "neither does reading");
+    assert!(top.report(200).busiest.keys.len() > 32);
 }

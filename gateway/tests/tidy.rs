@@ -48,7 +48,11 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
         "reads heads and hands each to the spine",
     ),
     ("error", &["codec", "upstream"], "names every way to fail"),
-    ("filter", &["error"], "a refusal is an error"),
+    (
+        "filter",
+        &["codec", "error"],
+        "keys of limits are found among a request's fields; a refusal is an error",
+    ),
     (
         "forward",
         &[
@@ -95,6 +99,7 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
             "log",
             "plan",
             "respond",
+            "worker",
         ],
         "the spine",
     ),

@@ -188,6 +188,13 @@ impl KeyParts {
         self
     }
 
+    /// Adds something in the place of a part that is none, such as "absent"; equal to no part and no other mark.
+    pub fn mark(mut self, mark: u8) -> Self {
+        self.sip.block(u64::from(mark));
+        self.sip.block(u64::MAX - 1);
+        self
+    }
+
     /// The key; keys that share a set of the table share its overflow bucket.
     #[must_use]
     pub fn finish(mut self) -> Key {
@@ -284,6 +291,23 @@ mod tests {
     use std::hash::{DefaultHasher, Hasher};
 
     use super::*;
+
+    #[test]
+    fn a_mark_is_no_part_and_no_other_mark() {
+        let hasher = KeyHasher::with_secret(7);
+        let keys = [
+            hasher.parts().finish(),
+            hasher.parts().part(b"").finish(),
+            hasher.parts().part(&[0; 8]).finish(),
+            hasher.parts().mark(0).finish(),
+            hasher.parts().mark(1).finish(),
+            hasher.parts().mark(0).part(b"").finish(),
+            hasher.parts().part(b"").mark(0).finish(),
+        ];
+        for (at, key) in keys.iter().enumerate() {
+            assert_eq!(keys.iter().position(|each| each == key), Some(at));
+        }
+    }
 
     #[test]
     fn sip_agrees_with_the_standard_library() {

@@ -59,6 +59,6 @@ pub use concurrency::{Concurrency, Full, Permit};
 pub use decision::{Allowed, Charge, Decision, Refused};
 pub use key::{Key, KeyHasher, KeyParts, STEER_MULTIPLIER};
 pub use keyed::{Limiter, LimiterOptions, Stats};
-pub use options::{Budget, TableError, TableOptions};
+pub use options::{Budget, TableError, TableOptions, TableSize};
 pub use quota::{Period, Quota, QuotaError, TICKS_PER_NANO_MAX};
 pub use several::{Check, Mode, check_all};

@@ -63,6 +63,21 @@ impl TableOptions {
         Self { shards, ..self }
     }
 
+    /// How large a table with these options is; allocates nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`TableError`] where the budget is out of bounds.
+    pub fn size(&self) -> Result<TableSize, TableError> {
+        let geometry = self.geometry()?;
+        let lines = geometry.lines_per_shard * geometry.shards;
+        Ok(TableSize {
+            bytes: (lines * size_of::<Line>() + geometry.overflow_buckets * size_of::<u64>())
+                as u64,
+            capacity_keys: capacity_keys(lines * SLOTS),
+        })
+    }
+
     pub(crate) fn geometry(&self) -> Result<Geometry, TableError> {
         if self.shards.get() > SHARDS_MAX {
             return Err(TableError::TooManyShards {
@@ -103,6 +118,15 @@ impl TableOptions {
             huge_pages: self.huge_pages,
         })
     }
+}
+
+/// How large a table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableSize {
+    /// Memory, all told.
+    pub bytes: u64,
+    /// Keys that may be live at once while fewer than one in a thousand overflows.
+    pub capacity_keys: u64,
 }
 
 /// Why there is no table.

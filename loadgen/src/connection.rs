@@ -40,6 +40,7 @@ const RECONNECT_AFTER: Duration = Duration::from_millis(10);
 /// What others on the thread may do to a connection.
 pub(crate) struct Client {
     state: Cell<State>,
+    tried: Cell<bool>,
     assigned: Cell<Option<Arrival>>,
     waker: RefCell<Option<Waker>>,
     socket: RefCell<Option<Rc<Socket>>>,
@@ -50,7 +51,6 @@ pub(crate) struct Client {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Connecting,
     Busy,
     Idle,
     Woken,
@@ -59,7 +59,8 @@ enum State {
 impl Client {
     pub(crate) fn new() -> Rc<Self> {
         Rc::new(Self {
-            state: Cell::new(State::Connecting),
+            state: Cell::new(State::Busy),
+            tried: Cell::new(false),
             assigned: Cell::new(None),
             waker: RefCell::new(None),
             socket: RefCell::new(None),
@@ -68,8 +69,9 @@ impl Client {
         })
     }
 
-    pub(crate) fn is_connecting(&self) -> bool {
-        self.state.get() == State::Connecting
+    /// It has a connection or has failed to get one.
+    pub(crate) fn has_tried(&self) -> bool {
+        self.tried.get()
     }
 
     fn begin(&self, socket: &Rc<Socket>) {
@@ -137,13 +139,14 @@ pub(crate) struct Flight {
 /// Serves arrivals, on one connection after another, until there is nothing to do.
 pub(crate) async fn run(worker: Rc<Worker>, client: Rc<Client>, mut first: Option<Arrival>) {
     loop {
-        client.state.set(State::Connecting);
         let began_ns = worker.clock.now_ns();
         let owner = match worker.shared.plan.key_as {
             KeyAs::Source => worker.key(worker.now_ns()),
             KeyAs::Template | KeyAs::ForwardedFor | KeyAs::Header(_) => None,
         };
-        match connect(&worker, owner).await {
+        let connected = connect(&worker, owner).await;
+        client.tried.set(true);
+        match connected {
             Ok(socket) => {
                 worker.record_connect(worker.clock.now_ns() - began_ns);
                 client.begin(&socket);
@@ -151,7 +154,6 @@ pub(crate) async fn run(worker: Rc<Worker>, client: Rc<Client>, mut first: Optio
                 client.socket.take();
             }
             Err(error) => {
-                client.state.set(State::Busy);
                 let now_ns = worker.now_ns();
                 if let Some(arrival) = first.take().or_else(|| due(&worker, now_ns)) {
                     worker.fail(arrival, now_ns, Failure::Connect, &error.to_string());

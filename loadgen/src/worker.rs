@@ -122,11 +122,11 @@ impl Worker {
         for _ in 0..self.connections {
             self.open_connection(None);
         }
-        while self
+        while !self
             .clients
             .borrow()
             .iter()
-            .any(|client| client.is_connecting())
+            .all(|client| client.has_tried())
         {
             monoio::time::sleep(SWEEP).await;
         }

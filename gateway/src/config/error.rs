@@ -59,7 +59,7 @@ impl Position {
 
 impl ConfigErrors {
     /// One problem with the file as a whole.
-    pub(super) fn whole_file(file: &str, message: String) -> Self {
+    pub(crate) fn whole_file(file: &str, message: String) -> Self {
         let problem = Problem {
             position: None,
             key: String::new(),

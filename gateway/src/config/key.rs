@@ -47,6 +47,20 @@ pub(super) struct List<K> {
     pub text: &'static str,
 }
 
+/// A key that holds one value or a short array of them.
+pub(super) struct OneOrMore<K: Kind> {
+    /// As written in the file.
+    pub name: &'static str,
+    /// What values it takes.
+    pub item: K,
+    /// Most values.
+    pub max: usize,
+    /// The one value where the key is absent; `None`: it must be written.
+    pub default: Option<K::Value>,
+    /// What it does, for the reference page.
+    pub text: &'static str,
+}
+
 /// A key that holds a table, or tables, with keys of their own.
 pub(super) struct Nested {
     /// As written in the file.
@@ -140,6 +154,27 @@ impl<K: Kind> Row for List<K> {
     }
     fn default(&self) -> String {
         "`[]`".into()
+    }
+    fn text(&self) -> &'static str {
+        self.text
+    }
+}
+
+impl<K: Kind> Row for OneOrMore<K>
+where
+    K::Value: Sync,
+{
+    fn name(&self) -> &'static str {
+        self.name
+    }
+    fn expects(&self) -> String {
+        format!("{}, or an array of up to {}", self.item.expects(), self.max)
+    }
+    fn default(&self) -> String {
+        self.default.as_ref().map_or_else(
+            || "required".into(),
+            |value| format!("`{}`", self.item.show(value)),
+        )
     }
     fn text(&self) -> &'static str {
         self.text

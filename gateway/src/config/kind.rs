@@ -6,7 +6,7 @@ use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use super::nearest::did_you_mean;
-use super::resolved::Rate;
+use super::resolved::{MaxKeys, Rate};
 use super::units;
 
 /// A value of the file with its variables replaced.
@@ -256,6 +256,35 @@ impl<T: Number> Kind for Size<T> {
     }
     fn show(&self, value: &T) -> String {
         format!("\"{}\"", units::show_size(value.widest()))
+    }
+}
+
+/// A table's size: in bytes, or in keys as an integer.
+pub(super) struct TableSize {
+    /// In bytes.
+    pub bytes: Size<NonZeroU64>,
+    /// In keys.
+    pub keys: Integer<NonZeroU64>,
+}
+
+impl Kind for TableSize {
+    type Value = MaxKeys;
+    fn expects(&self) -> String {
+        let (bytes, keys) = (self.bytes.expects(), self.keys.expects());
+        format!("{bytes}, or {keys}, which counts keys")
+    }
+    fn read(&self, written: Written<'_>) -> Result<MaxKeys, String> {
+        match written {
+            Written::Text(_) => self.bytes.read(written).map(MaxKeys::Bytes),
+            Written::Integer(_) => self.keys.read(written).map(MaxKeys::Keys),
+            other => Err(other.mismatch(&self.expects())),
+        }
+    }
+    fn show(&self, value: &MaxKeys) -> String {
+        match value {
+            MaxKeys::Bytes(bytes) => self.bytes.show(bytes),
+            MaxKeys::Keys(keys) => self.keys.show(keys),
+        }
     }
 }
 

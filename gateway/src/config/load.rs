@@ -238,7 +238,8 @@ fn decode<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Confi
         reader.problem(other.at, "listeners.address", message);
     }
     let upstreams = upstreams::read(top.named_tables(&UPSTREAMS, &upstreams::KEYS));
-    let limits = limits::read(top.named_tables(&LIMITS, &limits::KEYS));
+    let route_names = top.peek(&ROUTES, "name");
+    let limits = limits::read(top.named_tables(&LIMITS, &limits::KEYS), &route_names);
     let names = routes::Names {
         upstreams: upstreams
             .iter()

@@ -9,6 +9,7 @@ mod error;
 mod interpolate;
 mod key;
 mod kind;
+mod limit_key;
 mod limits;
 mod listeners;
 mod load;
@@ -28,7 +29,8 @@ pub use load::{ConfigSource, load};
 pub use reference::reference;
 pub use resolved::{
     AccessLogConfig, Action, AdminConfig, ClientIpConfig, Config, DriverChoice, EndpointAddress,
-    EndpointConfig, FixedResponse, HostPattern, LimitConfig, LimitKey, LimitMode, ListenerConfig,
-    LogFormat, LogSink, PathPattern, PathPolicy, Rate, RouteConfig, RuntimeConfig, Steer,
-    UnderscoreHeaders, UpstreamConfig,
+    EndpointConfig, FixedResponse, HostPattern, KeyPart, LIMIT_KEY_PARTS_MAX, LIMIT_OVERRIDES_MAX,
+    LimitConfig, LimitMode, ListenerConfig, LogFormat, LogSink, MaxKeys, OverrideConfig,
+    OverrideKey, OverrideValue, PathPattern, PathPolicy, ROUTE_LIMITS_MAX, Rate, RouteConfig,
+    RuntimeConfig, Steer, UnderscoreHeaders, UpstreamConfig,
 };

@@ -6,7 +6,7 @@ use super::key::{Keys, Row};
 use super::{limits, listeners, load, respond, routes, runtime, telemetry, upstreams};
 
 /// The sections in the order of the page.
-static SECTIONS: [&Keys; 12] = [
+static SECTIONS: [&Keys; 13] = [
     &load::KEYS,
     &runtime::KEYS,
     &telemetry::ADMIN_KEYS,
@@ -17,6 +17,7 @@ static SECTIONS: [&Keys; 12] = [
     &upstreams::KEYS,
     &upstreams::ENDPOINT_KEYS,
     &limits::KEYS,
+    &limits::OVERRIDE_KEYS,
     &routes::KEYS,
     &respond::KEYS,
 ];
@@ -97,6 +98,11 @@ mod tests {
                 format!("{listener}[[upstreams.NAME.endpoints]]\naddress = 'a:1'\n{lines}")
             }
             "[limits.NAME]" => format!("{listener}{header}\nrate = '5/s'\n{lines}"),
+            "limits.NAME.overrides" => {
+                format!(
+                    "{listener}[limits.a]\nrate = '5/s'\n[[limits.a.overrides]]\nkey = '::1'\nmode = 'off'\n{lines}"
+                )
+            }
             "[[routes]]" => format!("{listener}{respond}{lines}"),
             "routes.respond" => {
                 format!("{listener}[[routes]]\nname = 'r'\n[routes.respond]\n{lines}")

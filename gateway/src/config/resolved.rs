@@ -3,10 +3,13 @@
 //! A value of these types cannot be invalid: the reader (`config::load`) is the only place that builds them from
 //! text, and reports everything wrong at once. Nothing here does I/O.
 
-use std::net::SocketAddr;
-use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::num::{NonZeroU8, NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 /// A whole configuration.
 #[derive(Clone, Debug)]
@@ -60,7 +63,7 @@ pub enum DriverChoice {
 /// `[admin]`.
 #[derive(Clone, Debug)]
 pub struct AdminConfig {
-    /// Where `/metrics`, `/healthz`, `/readyz` are served.
+    /// Where `/metrics`, `/top`, `/healthz`, `/readyz` are served.
     pub listen: SocketAddr,
 }
 
@@ -220,18 +223,63 @@ pub enum EndpointAddress {
 pub struct LimitConfig {
     /// Unique name.
     pub name: String,
-    /// What the limit counts by.
-    pub key: LimitKey,
+    /// What the limit counts by, all of it together: 1 to [`LIMIT_KEY_PARTS_MAX`] parts.
+    pub key: Vec<KeyPart>,
     /// Units per period.
     pub rate: Rate,
     /// Units that may come at once.
     pub burst: NonZeroU64,
     /// What a refusal does.
     pub mode: LimitMode,
-    /// Memory of the table in bytes.
-    pub table_bytes: NonZeroU64,
+    /// Size of the table.
+    pub max_keys: MaxKeys,
     /// Status of a refusal, 400..=599.
     pub status: u16,
+    /// What some keys get instead, at most [`LIMIT_OVERRIDES_MAX`]; no key twice.
+    pub overrides: Vec<OverrideConfig>,
+}
+
+/// Most parts of a limit's key.
+pub const LIMIT_KEY_PARTS_MAX: usize = 4;
+/// Most overrides of a limit.
+pub const LIMIT_OVERRIDES_MAX: usize = 1024;
+
+/// `limits.NAME.max_keys`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaxKeys {
+    /// As many keys as fit into so many bytes.
+    Bytes(NonZeroU64),
+    /// As many bytes as so many keys take.
+    Keys(NonZeroU64),
+}
+
+/// One of `limits.NAME.overrides`: what a listed key gets instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverrideConfig {
+    /// Whom it is for.
+    pub key: OverrideKey,
+    /// Rate and burst; `None`: those of the limit.
+    pub quota: Option<(Rate, NonZeroU64)>,
+    /// What a refusal does; `Off`: the key is not limited.
+    pub mode: LimitMode,
+}
+
+/// Whom an override is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum OverrideKey {
+    /// Client addresses in a network (a single one has all bits); of several networks the longest counts.
+    Network(IpNet),
+    /// This key, with a value for each part.
+    Values(Vec<OverrideValue>),
+}
+
+/// The value of one part of a key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum OverrideValue {
+    /// Of a client's address.
+    Address(IpAddr),
+    /// Of any other part, as it is counted: decoded, a host in lower case.
+    Text(String),
 }
 
 /// A rate: so many units in a period.
@@ -243,11 +291,38 @@ pub struct Rate {
     pub period: Duration,
 }
 
-/// What a limit counts by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LimitKey {
+/// A part of what a limit counts by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum KeyPart {
     /// The client's address (IPv6 by `client_ip.ipv6_prefix`).
     ClientIp,
+    /// The value of the request header with this name, in lower case.
+    Header(String),
+    /// The value of the cookie with this name.
+    Cookie(String),
+    /// The value of the query parameter with this name.
+    Query(String),
+    /// The segment of the path with this number, from 1.
+    Path(NonZeroU8),
+    /// The host, in lower case and without port.
+    Host,
+    /// The route.
+    Route,
+}
+
+impl fmt::Display for KeyPart {
+    /// As it is written in the file.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClientIp => f.write_str("client_ip"),
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Cookie(name) => write!(f, "cookie:{name}"),
+            Self::Query(name) => write!(f, "query:{name}"),
+            Self::Path(number) => write!(f, "path:{number}"),
+            Self::Host => f.write_str("host"),
+            Self::Route => f.write_str("route"),
+        }
+    }
 }
 
 /// What a refusal does.
@@ -274,7 +349,7 @@ pub struct RouteConfig {
     pub ignore_case: bool,
     /// What is done with a request.
     pub action: Action,
-    /// Indices into `Config::limits`, in the order of the file.
+    /// Indices into `Config::limits`, in the order of the file; at most [`ROUTE_LIMITS_MAX`].
     pub limits: Vec<usize>,
     /// Longest request body; `None`: unlimited.
     pub max_body: Option<u64>,
@@ -283,6 +358,9 @@ pub struct RouteConfig {
     /// Protocols to which a request may be upgraded, lower case (`websocket`).
     pub upgrade: Vec<String>,
 }
+
+/// Most limits of a route.
+pub const ROUTE_LIMITS_MAX: usize = 8;
 
 /// A host of a route, lower case, without port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

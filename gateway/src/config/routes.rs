@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::address::{parse_host, parse_name, parse_path};
 use super::key::{Key, Keys, List, Nested, Optional, Required};
 use super::kind::{Flag, Or, Size, Text, Time};
-use super::resolved::{Action, HostPattern, PathPattern, RouteConfig};
+use super::resolved::{Action, HostPattern, PathPattern, ROUTE_LIMITS_MAX, RouteConfig};
 use super::respond;
 use super::section::{Located, Section};
 
@@ -128,7 +128,7 @@ static LIMITS: List<Text<String>> = List {
         parse: parse_name,
         show: String::clone,
     },
-    text: "Limits by name, asked in this order; each takes one lookup in its table.",
+    text: "Limits by name, at most 8; each takes one lookup in its table. All let a request through or none counts it.",
 };
 
 static MAX_BODY: Key<Or<Size<u64>>> = Key {
@@ -349,6 +349,11 @@ fn read_limits(section: &Section<'_>, limits: &BTreeMap<&str, usize>) -> Vec<usi
         } else {
             indices.push(index);
         }
+    }
+    if indices.len() > ROUTE_LIMITS_MAX {
+        let found = indices.len();
+        let message = format!("a route has at most {ROUTE_LIMITS_MAX} limits; found {found}");
+        section.problem(LIMITS.name, message);
     }
     indices
 }

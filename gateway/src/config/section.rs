@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigErrors, PROBLEMS_MAX, Position, Problem};
 use super::interpolate::interpolate;
-use super::key::{Key, Keys, List, Nested, Optional, Required};
+use super::key::{Key, Keys, List, Nested, OneOrMore, Optional, Required};
 use super::kind::{Kind, Written};
 use super::nearest::did_you_mean;
 
@@ -288,6 +288,40 @@ impl<'a> Section<'a> {
             .collect()
     }
 
+    /// The value or values of a key; `None`: a problem was noted with one of them, or with their number.
+    pub(super) fn one_or_more<K: Kind>(&self, key: &OneOrMore<K>) -> Option<Vec<Located<K::Value>>>
+    where
+        K::Value: Clone,
+    {
+        let Some(value) = self.lookup(key.name) else {
+            if key.default.is_none() {
+                let expects = key.item.expects();
+                self.problem(key.name, format!("missing; expected {expects}"));
+            }
+            let located = |value| Located {
+                value,
+                at: self.at,
+                secret: false,
+            };
+            return key.default.clone().map(|value| vec![located(value)]);
+        };
+        let path = self.key(key.name);
+        let Some(elements) = value.get_ref().as_array() else {
+            return Some(vec![self.reader.value(&path, &key.item, value)?]);
+        };
+        if !(1..=key.max).contains(&elements.len()) {
+            let (max, found) = (key.max, elements.len());
+            let message = format!("an array here holds 1 to {max} values; found {found}");
+            self.problem(key.name, message);
+            return None;
+        }
+        let read: Vec<_> = elements
+            .iter()
+            .filter_map(|element| self.reader.value(&path, &key.item, element))
+            .collect();
+        (read.len() == elements.len()).then_some(read)
+    }
+
     /// The table under a key; an absent one reads as all defaults.
     pub(super) fn table(&self, key: &Nested, keys: &Keys) -> Self {
         let path = self.key(key.name);
@@ -326,6 +360,21 @@ impl<'a> Section<'a> {
             Some(self.open(self.key(key.name), table, at, keys))
         };
         elements.iter().filter_map(open).collect()
+    }
+
+    /// The texts under `name` in the tables of the array under a key, for who refers to them; notes no problem.
+    pub(super) fn peek(&self, key: &Nested, name: &str) -> Vec<String> {
+        let array = self
+            .lookup(key.name)
+            .and_then(|value| value.get_ref().as_array());
+        let texts = array
+            .into_iter()
+            .flatten()
+            .filter_map(|element| element.get_ref().as_table()?.get(name)?.get_ref().as_str());
+        texts
+            .filter_map(|text| interpolate(text, self.reader.env).ok())
+            .map(|found| found.text.to_string())
+            .collect()
     }
 
     /// The tables under the names in a table (`[upstreams.NAME]`), in the order of the file.

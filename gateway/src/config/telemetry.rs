@@ -11,7 +11,7 @@ use super::section::Section;
 
 pub(super) static ADMIN_KEYS: Keys = Keys {
     header: "[admin]",
-    text: "Where `/metrics`, `/healthz` and `/readyz` are served.",
+    text: "Where `/metrics`, `/top`, `/healthz` and `/readyz` are served.",
     rows: &[&LISTEN],
     unsupported: &["tls", "token", "token_file", "auth", "allow"],
 };

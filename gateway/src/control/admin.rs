@@ -8,16 +8,18 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use axum::{Json, Router};
 
 use super::lifecycle::{Lifecycle, Phase};
 use super::serve::{self, Bounds};
+use crate::data::plan::Plan;
+use crate::data::worker::Command;
 use crate::telemetry::process::ProcessSample;
 use crate::telemetry::{Labels, ProcessMetrics, WorkerMetrics, render};
 
@@ -33,6 +35,7 @@ Ringgate
 
 /metrics   counters, Prometheus text
 /healthz   200 while the process lives
+/top       the busiest and the most limited keys of each limit, JSON
 /readyz    200 when requests are welcome, 503 while starting or draining
 ";
 
@@ -47,6 +50,10 @@ pub struct AdminState {
     pub process: Arc<ProcessMetrics>,
     /// Names of what is counted.
     pub labels: Arc<Labels>,
+    /// What the workers serve.
+    pub plan: Arc<Plan>,
+    /// How to reach each worker.
+    pub commands: Arc<[flume::Sender<Command>]>,
 }
 
 /// Binds the admin address, before there are workers and on the caller's thread.
@@ -61,6 +68,7 @@ pub(super) fn spawn(listener: TcpListener, state: AdminState) -> io::Result<()> 
     let router = Router::new()
         .route("/", get(async || INDEX))
         .route("/metrics", get(metrics))
+        .route("/top", get(top))
         .route("/healthz", get(async || "alive\n"))
         .route("/readyz", get(ready))
         .with_state(state);
@@ -78,6 +86,29 @@ async fn ready(State(state): State<AdminState>) -> impl IntoResponse {
 
 async fn metrics(State(state): State<AdminState>) -> impl IntoResponse {
     let sample = ProcessSample::read();
-    let page = render(&state.workers, &state.process, &state.labels, &sample);
+    let (now, _) = moment();
+    let now = state.plan.limits_time(now);
+    let limits: Vec<_> = state.plan.limits.iter().map(|l| l.sample(now)).collect();
+    let page = render(
+        &state.workers,
+        &state.process,
+        &state.labels,
+        &limits,
+        &sample,
+    );
     ([(header::CONTENT_TYPE, render::CONTENT_TYPE)], page)
+}
+
+async fn top(State(state): State<AdminState>) -> impl IntoResponse {
+    let (now, wall) = moment();
+    let now_s = state.plan.limits_seconds(now);
+    Json(super::top::page(&state, now_s, wall).await)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "pages are outside of what tests put on a manual clock"
+)]
+fn moment() -> (Instant, SystemTime) {
+    (Instant::now(), SystemTime::now())
 }

@@ -14,6 +14,8 @@ mod serve;
 pub mod signal;
 mod sockets;
 pub mod supervisor;
+mod sweep;
+mod top;
 
 use std::fmt;
 use std::io;
@@ -115,6 +117,7 @@ fn run(
     } = setup;
     runtime.block_on(async move {
         let process = Arc::clone(&state.process);
+        tokio::spawn(sweep::run(Arc::clone(&state.plan)));
         let begin = || -> io::Result<Signals> {
             if let Some(listener) = admin {
                 admin::spawn(listener, state)?;

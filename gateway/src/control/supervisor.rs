@@ -149,6 +149,8 @@ fn prepare(
     let origin = origin_of_time();
     let mut plan = Plan::new(config, cores.len(), hasher, origin, &mut names).map_err(Failure)?;
     plan.faults = faults;
+    let plan = Arc::new(plan);
+    let inboxes: Vec<_> = cores.iter().map(|_| flume::unbounded()).collect();
     let metrics = metrics(config, cores.len());
     let labels = Arc::new(labels(config));
     let process = Arc::new(ProcessMetrics::default());
@@ -171,6 +173,8 @@ fn prepare(
             workers: Arc::clone(&metrics),
             process: Arc::clone(&process),
             labels,
+            plan: Arc::clone(&plan),
+            commands: inboxes.iter().map(|(sender, _)| sender.clone()).collect(),
         },
         on_signal: Box::new(move |signal| drop(signals.send(Event::Signal(signal)))),
     })
@@ -180,7 +184,8 @@ fn prepare(
         config,
         cores,
         sockets,
-        plan: Arc::new(plan),
+        plan,
+        inboxes,
         metrics,
         process,
         lifecycle,
@@ -203,6 +208,8 @@ struct Supervisor<'a> {
     process: Arc<ProcessMetrics>,
     lifecycle: Arc<Lifecycle>,
     access_log: Option<AccessLog>,
+    /// What each worker is told through; a replacement takes over its predecessor's.
+    inboxes: Vec<(flume::Sender<Command>, flume::Receiver<Command>)>,
     events: flume::Sender<Event>,
     inbox: flume::Receiver<Event>,
     workers: HashMap<usize, Running>,
@@ -252,7 +259,7 @@ impl Supervisor<'_> {
     }
 
     fn spawn(&mut self, index: usize) -> Result<(), Failure> {
-        let (commands, inbox) = flume::unbounded();
+        let (commands, inbox) = self.inboxes[index].clone();
         let runtime = &self.config.runtime;
         let setup = worker::Setup {
             index,

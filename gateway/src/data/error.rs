@@ -45,6 +45,8 @@ pub(super) enum Error {
 pub(super) struct Refusal {
     /// Index of the limit.
     pub(super) limit: usize,
+    /// Which of its buckets refused.
+    pub(super) buckets: usize,
     /// When one more request would be let through.
     pub(super) retry_after: Duration,
 }

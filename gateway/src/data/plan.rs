@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use limiter::{Budget, Concurrency, Key, KeyHasher, Permit, TableOptions};
+use limiter::{Budget, Concurrency, Key, KeyHasher, Permit, TableOptions, Timestamp};
 
 use super::codec::{HeadLimits, RequestRules, Scheme};
 use super::filter::limit::LimitPlan;
@@ -102,10 +102,11 @@ impl Plan {
             denies: matches!(&route.action, Action::Respond(answer) if answer.status >= 400),
             config: route.clone(),
         });
+        let ipv6_prefix = config.client_ip.ipv6_prefix;
         let limits = config
             .limits
             .iter()
-            .map(|limit| LimitPlan::new(limit, workers))
+            .map(|limit| LimitPlan::new(limit, workers, &hasher, ipv6_prefix))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             listeners: config
@@ -122,6 +123,22 @@ impl Plan {
             origin,
             faults: false,
         })
+    }
+}
+
+impl Plan {
+    /// The limits' time at `now`; the origin is one for the process, so that all workers agree.
+    #[must_use]
+    pub fn limits_time(&self, now: Instant) -> Timestamp {
+        let since = now.saturating_duration_since(self.origin);
+        Timestamp::from_nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// The limits' time at `now` in whole seconds.
+    #[must_use]
+    pub fn limits_seconds(&self, now: Instant) -> u32 {
+        let since = now.saturating_duration_since(self.origin);
+        u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
     }
 }
 

@@ -22,10 +22,12 @@ use super::codec::{
 };
 use super::connection::{Connection, Next};
 use super::error::Error;
-use super::filter::limit;
+use super::filter::key::Subject;
+use super::filter::limit::{self, Decided};
 use super::log::Record;
 use super::plan::Plan;
 use super::respond::{Answer, Content};
+use super::worker::Served;
 use super::{Why, fault, forward};
 use crate::config::{Action, PathPolicy};
 use crate::telemetry::{LimitOutcome, MetricsWriter};
@@ -45,6 +47,8 @@ pub(super) struct Scratch {
     pub(super) path: Vec<u8>,
     host: Vec<u8>,
     generous: Vec<u8>,
+    /// A part of a limit's key while it is decoded.
+    key_part: Vec<u8>,
 }
 
 impl Default for Scratch {
@@ -56,6 +60,7 @@ impl Default for Scratch {
             path: Vec::new(),
             host: Vec::new(),
             generous: Vec::new(),
+            key_part: Vec::new(),
         }
     }
 }
@@ -93,7 +98,7 @@ pub(super) async fn handle(
     let mut record = Record::new(worker.clock.now(), worker.next_request_id());
     take_head(connection, scratch, range);
 
-    let decision = decide(connection, &served.plan, scratch, &mut record);
+    let decision = decide(connection, &served, scratch, &mut record);
     let result = match decision {
         Ok(Decision::Forward { upstream }) => {
             forward::forward(connection, &served, scratch, &mut record, upstream).await
@@ -158,10 +163,11 @@ fn take_head(connection: &mut Connection, scratch: &mut Scratch, range: Range<us
 /// Steps 1 to 4. Does not wait.
 fn decide(
     connection: &Connection,
-    plan: &Plan,
+    served: &Served,
     scratch: &mut Scratch,
     record: &mut Record,
 ) -> Result<Decision, Error> {
+    let plan = &*served.plan;
     let listener = &connection.listener;
     let Scratch {
         head,
@@ -169,6 +175,7 @@ fn decide(
         path: normal,
         host,
         generous,
+        key_part,
         ..
     } = scratch;
     let head = head.data();
@@ -215,24 +222,55 @@ fn decide(
     {
         return Err(Error::BodyTooLarge);
     }
-    let now = limit::timestamp(plan.origin, record.started);
-    limit::check(
-        &plan.limits,
-        &route_config.limits,
-        connection.client_key,
-        now,
-        |limit, outcome| {
-            connection.worker.metrics.limit_decided(limit, outcome);
-            if outcome != LimitOutcome::Allowed || record.limit.is_none() {
-                record.limit = Some((limit, outcome));
-            }
-        },
-    )?;
+    let subject = Subject {
+        hasher: &plan.hasher,
+        client: connection.client,
+        client_key: connection.client_key,
+        head,
+        fields,
+        host,
+        path,
+        query: request.query.map(|query| query.of(head)),
+        route: &route_config.name,
+        ignore_case: route_config.ignore_case,
+    };
+    ask_limits(connection, served, route, &subject, key_part, record)?;
 
     Ok(match route_config.action {
         Action::Respond(_) => Decision::Respond { route },
         Action::Upstream(upstream) => Decision::Forward { upstream },
     })
+}
+
+/// Asks the limits of the route, and counts what each says.
+fn ask_limits(
+    connection: &Connection,
+    served: &Served,
+    route: usize,
+    subject: &Subject<'_>,
+    key_part: &mut Vec<u8>,
+    record: &mut Record,
+) -> Result<(), Error> {
+    let plan = &*served.plan;
+    let now = plan.limits_time(record.started);
+    let now_s = plan.limits_seconds(record.started);
+    let limits = &plan.routes[route].config.limits;
+    let decided = |decided: Decided, key_part: &mut Vec<u8>| {
+        let Decided {
+            limit,
+            key,
+            outcome,
+        } = decided;
+        connection.worker.metrics.limit_decided(limit, outcome);
+        let refused = outcome != LimitOutcome::Allowed;
+        served.top[limit].count(key.hash(), refused, now_s, || {
+            subject.label(&plan.limits[limit].key, key_part)
+        });
+        if refused || record.limit.is_none() {
+            record.limit = Some((limit, outcome));
+        }
+    };
+    limit::check(&plan.limits, limits, subject, key_part, now, decided)
 }
 
 /// Refuses a path that a generous upstream could read as one that another route takes: in strict policy whatever

@@ -108,7 +108,7 @@ fn put_limit_fields(out: &mut Buf, refusal: &Refusal, limit: &LimitPlan) {
     out.put_slice(b"Retry-After: ");
     put_decimal(out, seconds);
     out.put_slice(b"\r\nRateLimit-Policy: ");
-    out.put_slice(limit.policy.as_bytes());
+    out.put_slice(limit.policy(refusal.buckets).as_bytes());
     out.put_slice(b"\r\nRateLimit: ");
     out.put_slice(limit.quoted_name.as_bytes());
     out.put_slice(b";r=0;t=");

@@ -22,6 +22,7 @@ use super::request::Scratch;
 use super::request_id::RequestIds;
 use super::upstream::Pool;
 use super::{Why, connection};
+use crate::telemetry::top::{LimitTop, TopKeys};
 use crate::telemetry::{LogWriter, MetricsWriter, WorkerMetrics};
 
 /// Accepts under way per listener on io_uring: each takes one connection per turn of the loop.
@@ -59,8 +60,10 @@ pub struct Setup {
 }
 
 /// What a worker can be told.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Command {
+    /// Report the busiest keys of all limits, in the order of the plan, through this channel; must not be a full one.
+    ReportTop(flume::Sender<Vec<TopKeys>>),
     /// Stop accepting, finish what is under way, end after this time at the latest; `None`: whenever that is.
     Drain(Option<Duration>),
 }
@@ -108,6 +111,8 @@ pub(super) struct Served {
     pub(super) plan: Arc<Plan>,
     /// One pool per upstream of the plan.
     pub(super) pools: Vec<Pool>,
+    /// The busiest keys of each limit of the plan.
+    pub(super) top: Vec<LimitTop>,
 }
 
 impl Worker {
@@ -195,13 +200,16 @@ pub fn run(setup: Setup, events: impl Fn(Event)) {
             )
         })
         .collect();
+    let clock = Clock::start();
+    let began_s = plan.limits_seconds(clock.now());
+    let top = plan.limits.iter().map(|_| LimitTop::new(began_s)).collect();
     let worker = Rc::new(Worker {
         index,
-        served: RefCell::new(Rc::new(Served { plan, pools })),
+        served: RefCell::new(Rc::new(Served { plan, pools, top })),
         deadlines,
         metrics,
         log,
-        clock: Clock::start(),
+        clock,
         request_ids: RequestIds::new(),
         scratches: RefCell::default(),
         draining: Cell::new(false),
@@ -353,13 +361,16 @@ impl<F: Future> Future for CatchUnwind<F> {
     }
 }
 
-/// Sweeps until the inbox says to drain; then drains.
+/// Sweeps, and does what the inbox says until that is to drain; then drains.
 async fn serve(worker: &Rc<Worker>, gates: &RefCell<Vec<Gate>>, inbox: &flume::Receiver<Command>) {
     let sweeping = monoio::spawn(sweep(Rc::clone(worker)));
-    let timeout = match inbox.recv_async().await {
-        Ok(Command::Drain(timeout)) => timeout,
-        // The supervisor is gone, and with it the process.
-        Err(flume::RecvError::Disconnected) => Some(Duration::ZERO),
+    let timeout = loop {
+        match inbox.recv_async().await {
+            Ok(Command::Drain(timeout)) => break timeout,
+            Ok(Command::ReportTop(reply)) => report_top(worker, &reply),
+            // The supervisor is gone, and with it the process.
+            Err(flume::RecvError::Disconnected) => break Some(Duration::ZERO),
+        }
     };
     worker.draining.set(true);
     // A client whose handshake is answered believes itself connected and sends its request: it must not meet a socket
@@ -403,6 +414,14 @@ async fn serve(worker: &Rc<Worker>, gates: &RefCell<Vec<Gate>>, inbox: &flume::R
     }
     worker.served().pools.iter().for_each(Pool::clear);
     drop(sweeping);
+}
+
+fn report_top(worker: &Worker, reply: &flume::Sender<Vec<TopKeys>>) {
+    let served = worker.served();
+    let now_s = served.plan.limits_seconds(worker.clock.now());
+    let report = served.top.iter().map(|top| top.report(now_s)).collect();
+    // Who asked may have stopped waiting.
+    let _gone = reply.try_send(report);
 }
 
 /// Stops accepting; who is connected and waits gets in first.

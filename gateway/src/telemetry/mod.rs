@@ -12,6 +12,7 @@ pub mod render;
 pub mod ring;
 mod series;
 pub mod time;
+pub mod top;
 
 pub use counter::BUCKET_BOUNDS_NS;
 pub use kinds::{
@@ -19,6 +20,6 @@ pub use kinds::{
 };
 pub use metrics::{MetricsShape, MetricsWriter, ProcessMetrics, WorkerMetrics};
 pub use record::{AccessRecord, RecordAddress};
-pub use render::{Labels, render};
+pub use render::{Labels, LimitSample, render};
 pub use ring::{LogReader, LogWriter};
 pub use series::SERIES_MAX;

@@ -81,6 +81,12 @@ metrics! {
         "Deadlines passed.";
     RATELIMIT_DECISIONS = Counter "ringgate_ratelimit_decisions_total" ["limit", "outcome"]
         "Decisions of limits.";
+    RATELIMIT_KEYS = Gauge "ringgate_ratelimit_keys" ["limit"]
+        "Keys that have used units not refilled yet; an estimate in tables of more than some thousand.";
+    RATELIMIT_CAPACITY_KEYS = Gauge "ringgate_ratelimit_capacity_keys" ["limit"]
+        "Keys that the limit's memory holds while fewer than one in a thousand overflows.";
+    RATELIMIT_OVERFLOW = Counter "ringgate_ratelimit_overflow_total" ["limit"]
+        "Requests let through on the shared bucket of a group of keys, for want of memory for one of their own.";
     UPSTREAM_CONNECTIONS = Gauge "ringgate_upstream_connections" ["upstream", "state"]
         "Open upstream connections.";
     UPSTREAM_CONNECTIONS_OPENED = Counter "ringgate_upstream_connections_opened_total" ["upstream"]

@@ -27,12 +27,24 @@ pub struct Labels {
     pub limits: Vec<String>,
 }
 
-/// Everything that can be scraped. Costs time and memory linear in the number of series; for the control thread only.
+/// How full the tables of a limit are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitSample {
+    /// Keys that have used units not refilled yet.
+    pub keys: u64,
+    /// Keys that there is memory for.
+    pub capacity_keys: u64,
+    /// Requests let through on the bucket of a group, since the start.
+    pub overflowed: u64,
+}
+
+/// Everything that can be scraped; `limits` in the order of the labels. Costs time and memory linear in the number of series; for the control thread only.
 #[must_use]
 pub fn render(
     workers: &[Arc<WorkerMetrics>],
     process: &ProcessMetrics,
     labels: &Labels,
+    limits: &[LimitSample],
     sample: &ProcessSample,
 ) -> String {
     let mut page = Page {
@@ -41,6 +53,7 @@ pub fn render(
     requests(&mut page, workers, labels);
     connections(&mut page, workers, labels);
     refusals(&mut page, workers, labels);
+    tables(&mut page, limits, labels);
     upstreams(&mut page, workers, labels);
     own(&mut page, workers, process);
     kernel(&mut page, sample);
@@ -155,6 +168,21 @@ fn refusals(page: &mut Page, workers: &[Arc<WorkerMetrics>], labels: &Labels) {
             page.sample(&names::RATELIMIT_DECISIONS, &[label, outcome.name()], total);
         }
     }
+}
+
+fn tables(page: &mut Page, limits: &[LimitSample], labels: &Labels) {
+    type Pick = fn(&LimitSample) -> u64;
+    let mut by_limit = |metric: &Metric, pick: Pick| {
+        page.family(metric);
+        for (label, sample) in labels.limits.iter().zip(limits) {
+            page.sample(metric, &[label], pick(sample));
+        }
+    };
+    by_limit(&names::RATELIMIT_KEYS, |sample| sample.keys);
+    by_limit(&names::RATELIMIT_CAPACITY_KEYS, |sample| {
+        sample.capacity_keys
+    });
+    by_limit(&names::RATELIMIT_OVERFLOW, |sample| sample.overflowed);
 }
 
 fn upstreams(page: &mut Page, workers: &[Arc<WorkerMetrics>], labels: &Labels) {

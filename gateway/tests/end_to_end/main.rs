@@ -21,6 +21,7 @@ mod access_log;
 mod admin;
 mod drain;
 mod leaks;
+mod limit_keys;
 mod limits;
 mod request_path;
 mod robustness;

@@ -164,10 +164,10 @@ fn an_exact_limiter_is_found_exact() {
     assert_eq!(accuracy["unjudged"], 0);
     let ideal = ran.number("/limiter_accuracy/ideal");
     assert!((280.0..=310.0).contains(&ideal), "{accuracy:#}");
-    // One request per key at the edge: the server decides a little later than the ideal.
+    // Two requests per key at the edge: the server decides later than the ideal, and a slow machine much later.
     for side in ["over_percent", "under_percent"] {
         let percent = accuracy[side].as_f64().unwrap();
-        assert!(percent <= 10.0 / ideal * 100.0 + 0.01, "{accuracy:#}");
+        assert!(percent <= 20.0 / ideal * 100.0 + 0.01, "{accuracy:#}");
     }
 }
 

@@ -1,11 +1,15 @@
 //! What loads, with what values; and that nothing written in a file makes the reader panic.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::resolved::{Action, HostPattern, LimitMode, LogSink, PathPattern};
+use crate::config::resolved::{
+    Action, HostPattern, KeyPart, LimitMode, LogSink, MaxKeys, OverrideKey, OverrideValue,
+    PathPattern, Rate,
+};
 
 const EXAMPLE: &str = include_str!(concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -45,16 +49,22 @@ fn the_example_loads_from_its_file() {
     );
     assert_eq!(
         names(config.limits.iter().map(|each| &*each.name).collect()),
-        "per_client login tight"
+        "per_client per_key login tight"
     );
-    assert_eq!(config.limits[2].mode, LimitMode::Shadow);
-    assert_eq!(config.limits[2].burst.get(), 20);
+    assert_eq!(config.limits[3].mode, LimitMode::Shadow);
+    assert_eq!(config.limits[3].burst.get(), 20);
+    assert_eq!(
+        config.limits[1].key,
+        [KeyPart::Header("x-api-key".into()), KeyPart::Route]
+    );
+    let keys = NonZeroU64::new(100_000).unwrap();
+    assert_eq!(config.limits[1].max_keys, MaxKeys::Keys(keys));
     assert_eq!(config.upstreams[0].endpoints[0].weight.get(), 2);
     assert_eq!(config.upstreams[0].idle_timeout, Duration::from_secs(60));
     let users = &config.routes[0];
     assert_eq!(users.hosts, [HostPattern::Exact("api.example.com".into())]);
     assert_eq!(users.path, PathPattern::Prefix("/v1/users".into()));
-    assert_eq!(users.limits, [0, 2]);
+    assert_eq!(users.limits, [0, 3]);
     assert!(matches!(users.action, Action::Upstream(0)));
     assert_eq!(
         config.routes[3].hosts[1],
@@ -80,6 +90,49 @@ fn a_file_of_one_listener_takes_every_default() {
     assert_eq!(config.admin.unwrap().listen.port(), 9400);
     assert_eq!(config.client_ip.ipv6_prefix, 64);
     assert!(config.routes.is_empty());
+}
+
+#[test]
+fn an_override_takes_from_its_limit_what_it_does_not_say() {
+    let config = read(
+        "[[listeners]]\nname = 'a'\naddress = '[::]:0'\n[limits.a]\nrate = '5/s'\nmode = 'shadow'\noverrides = [\n\
+         { key = '10.0.0.7', rate = '9/m' },\n{ key = '10.1.0.0/16', mode = 'off' },\n\
+         { key = '2001:db8::1', rate = '1/h', burst = 4, mode = 'enforce' }]\n\
+         [limits.b]\nkey = ['host', 'client_ip']\nrate = '5/s'\noverrides = [{ key = ['A.test', '10.0.0.7'], mode = 'off' }]\n",
+    )
+    .unwrap();
+    let network = |text: &str| OverrideKey::Network(text.parse().unwrap());
+    let quota = |units: u64, seconds, burst| {
+        let rate = Rate {
+            units: NonZeroU64::new(units).unwrap(),
+            period: Duration::from_secs(seconds),
+        };
+        Some((rate, NonZeroU64::new(burst).unwrap()))
+    };
+    let found = config.limits[0].overrides.iter();
+    let found: Vec<_> = found
+        .map(|each| (each.key.clone(), each.quota, each.mode))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            (network("10.0.0.7/32"), quota(9, 60, 9), LimitMode::Shadow),
+            (network("10.1.0.0/16"), None, LimitMode::Off),
+            (
+                network("2001:db8::1/128"),
+                quota(1, 3600, 4),
+                LimitMode::Enforce
+            ),
+        ]
+    );
+    let values = vec![
+        OverrideValue::Text("a.test".into()),
+        OverrideValue::Address([10, 0, 0, 7].into()),
+    ];
+    assert_eq!(
+        config.limits[1].overrides[0].key,
+        OverrideKey::Values(values)
+    );
 }
 
 #[test]

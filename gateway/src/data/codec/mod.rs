@@ -23,6 +23,7 @@ mod write;
 mod write_request;
 mod write_response;
 
+pub(in crate::data) use ascii::hex_value;
 pub use chunked::{ChunkedOutput, ChunkedReader, Progress};
 pub use error::{ChunkError, HeadError, PathError, RequestError, ResponseError};
 pub use field::{FIELDS_CAP, Field, FieldKind, Fields, Span};

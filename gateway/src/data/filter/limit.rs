@@ -1,79 +1,242 @@
 //! Rate limits: which bucket a request takes from, and what they say together.
 
-use std::num::NonZeroUsize;
-use std::time::{Duration, Instant};
+use std::net::IpAddr;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::time::Duration;
 
 use arrayvec::ArrayVec;
+use ipnet::IpNet;
 use limiter::{
-    Budget, Check, Decision, Key, Limiter, LimiterOptions, Mode, Period, Quota, TableOptions,
-    Timestamp, check_all,
+    Budget, Check, Decision, Key, KeyHasher, Limiter, LimiterOptions, Mode, Period, Quota,
+    TableOptions, TableSize, Timestamp, check_all,
 };
 
-use crate::config::{LimitConfig, LimitKey, LimitMode};
+use super::key::Subject;
+use super::overrides::{Overrides, Treatment};
+use crate::config::{
+    KeyPart, LimitConfig, LimitMode, MaxKeys, OverrideConfig, OverrideKey, ROUTE_LIMITS_MAX, Rate,
+};
 use crate::data::error::{Error, Refusal};
-use crate::telemetry::LimitOutcome;
-
-/// Limits that one route may have; the config refuses more.
-pub const LIMITS_PER_ROUTE_MAX: usize = 8;
+use crate::telemetry::{LimitOutcome, LimitSample};
 
 /// A limit, shared by all workers.
 #[derive(Debug)]
 pub struct LimitPlan {
-    /// Its buckets.
-    limiter: Limiter,
-    key: LimitKey,
+    /// The limit's own, then one for each rate and burst of its overrides.
+    buckets: Vec<Buckets>,
+    overrides: Overrides,
+    /// What it counts by.
+    pub key: Vec<KeyPart>,
     mode: LimitMode,
     /// Status of a refusal.
     pub status: u16,
     /// The name as a quoted string of structured fields (RFC 9651), which is one of JSON too.
     pub quoted_name: String,
+}
+
+/// The buckets of a limit, or of those of its overrides that share a rate and burst.
+#[derive(Debug)]
+pub struct Buckets {
+    limiter: Limiter,
     /// The value of `RateLimit-Policy`.
     pub policy: String,
 }
 
 impl LimitPlan {
-    /// Makes the table of `config` for `workers` workers.
+    /// Makes the tables of `config` for `workers` workers.
     ///
     /// # Errors
     ///
-    /// The table's memory is too small or cannot be had, or the quota cannot be counted; the text names the limit.
-    pub fn new(config: &LimitConfig, workers: usize) -> Result<Self, String> {
+    /// A table's memory is too small or cannot be had, or a quota cannot be counted; the text names the limit.
+    pub fn new(
+        config: &LimitConfig,
+        workers: usize,
+        hasher: &KeyHasher,
+        ipv6_prefix: u8,
+    ) -> Result<Self, String> {
         let describe = |error: &dyn std::fmt::Display| format!("limits.{}: {error}", config.name);
-        let (units, burst) = (config.rate.units.get(), config.burst.get());
-        let period = [Period::Second, Period::Minute, Period::Hour, Period::Day]
-            .into_iter()
-            .find(|period| period.duration() == config.rate.period)
-            .unwrap_or(Period::Second);
-        let quota = Quota::new(units, period, burst).map_err(|error| describe(&error))?;
-        let shards = NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN);
-        let table = TableOptions::new(Budget::Bytes(config.table_bytes)).with_shards(shards);
-        let limiter =
-            Limiter::new(LimiterOptions { quota, table }).map_err(|error| describe(&error))?;
-        let window = quota
-            .refill_time()
-            .as_nanos()
-            .div_ceil(1_000_000_000)
-            .max(1);
         let quoted_name = format!("\"{}\"", config.name);
+        let make = |options: LimiterOptions| {
+            let quota = options.quota;
+            let limiter = Limiter::new(options).map_err(|error| describe(&error))?;
+            let window = quota.refill_time().as_nanos().div_ceil(1_000_000_000);
+            let policy = format!("{quoted_name};q={};w={}", quota.burst(), window.max(1));
+            Ok::<_, String>(Buckets { limiter, policy })
+        };
+        let options = tables(config, workers)?;
+        let of_override = config.overrides.iter().map(|each| place(each, config));
         Ok(Self {
-            limiter,
+            buckets: options.into_iter().map(make).collect::<Result<_, _>>()?,
+            overrides: Overrides::new(config, of_override, hasher, ipv6_prefix),
             key: config.key.clone(),
             mode: config.mode,
             status: config.status,
-            policy: format!("{quoted_name};q={burst};w={window}"),
             quoted_name,
         })
     }
 
     /// Puts the shard that `worker` owns into memory near it.
     pub fn touch(&self, worker: usize) {
-        self.limiter.touch_shard(worker);
+        if self.mode == LimitMode::Off {
+            return;
+        }
+        for buckets in &self.buckets {
+            buckets.limiter.touch_shard(worker);
+        }
+    }
+
+    /// The value of `RateLimit-Policy` for who was refused by these of its buckets.
+    pub(in crate::data) fn policy(&self, buckets: usize) -> &str {
+        self.buckets
+            .get(buckets)
+            .map_or("", |buckets| &buckets.policy)
+    }
+
+    /// How full its tables are, all together. Reads at most 64 KiB of each shard; not for the path of a request.
+    #[must_use]
+    pub fn sample(&self, now: Timestamp) -> LimitSample {
+        let mut sum = LimitSample::default();
+        for buckets in &self.buckets {
+            let stats = buckets.limiter.stats(now);
+            sum.keys += stats.live_keys;
+            sum.capacity_keys += stats.capacity_keys;
+            sum.overflowed += stats.overflowed;
+        }
+        sum
+    }
+
+    /// Brings buckets that nobody used for long up to date, see [`Limiter::sweep`]; not for the path of a request.
+    pub fn sweep(&self, now: Timestamp) {
+        for Buckets { limiter, .. } in &self.buckets {
+            for shard in 0..limiter.options().table.shards.get() {
+                limiter.sweep(shard, now);
+            }
+        }
+    }
+
+    /// How a key is treated; `None`: the limit does not ask.
+    fn treatment(&self, key: Key, client: IpAddr) -> Option<(&Buckets, usize, Mode)> {
+        let own = Treatment {
+            buckets: 0,
+            mode: self.mode,
+        };
+        let Treatment { buckets, mode } = self.overrides.find(key, client).unwrap_or(own);
+        let mode = match mode {
+            LimitMode::Enforce => Mode::Enforce,
+            LimitMode::Shadow => Mode::Shadow,
+            LimitMode::Off => return None,
+        };
+        Some((self.buckets.get(buckets)?, buckets, mode))
     }
 }
 
-/// Takes one unit from each of the limits in `indices`, or from none if one refuses. Calls `count` with every decision.
+/// How large all tables of a limit are together; allocates nothing.
 ///
-/// `client`: the key of the client's address.
+/// # Errors
+///
+/// As [`LimitPlan::new`], but for memory that cannot be had.
+pub fn size(config: &LimitConfig, workers: usize) -> Result<TableSize, String> {
+    let mut sum = TableSize {
+        bytes: 0,
+        capacity_keys: 0,
+    };
+    for options in tables(config, workers)? {
+        let size = options
+            .table
+            .size()
+            .map_err(|error| format!("limits.{}: {error}", config.name))?;
+        sum.bytes += size.bytes;
+        sum.capacity_keys += size.capacity_keys;
+    }
+    Ok(sum)
+}
+
+/// The quotas of a limit's overrides, each once; their buckets follow the limit's own in this order.
+fn quotas(config: &LimitConfig) -> Vec<(Rate, NonZeroU64)> {
+    let mut quotas = Vec::new();
+    for quota in config.overrides.iter().filter_map(|each| each.quota) {
+        if !quotas.contains(&quota) {
+            quotas.push(quota);
+        }
+    }
+    quotas
+}
+
+/// Index of an override's buckets.
+fn place(each: &OverrideConfig, config: &LimitConfig) -> usize {
+    let own = each.quota.and_then(|quota| {
+        quotas(config)
+            .iter()
+            .position(|candidate| *candidate == quota)
+    });
+    own.map_or(0, |index| index + 1)
+}
+
+/// What the tables of a limit are made of: its own, then one for each quota of its overrides.
+fn tables(config: &LimitConfig, workers: usize) -> Result<Vec<LimiterOptions>, String> {
+    let shards = NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN);
+    let table = |budget| TableOptions::new(budget).with_shards(shards);
+    let own = match config.max_keys {
+        MaxKeys::Bytes(bytes) => Budget::Bytes(bytes),
+        MaxKeys::Keys(keys) => Budget::Keys(keys),
+    };
+    let describe = |error: &dyn std::fmt::Display| format!("limits.{}: {error}", config.name);
+    let most = table(own).size().map_err(|error| describe(&error))?;
+    let mut wanted = vec![((config.rate, config.burst), own)];
+    for quota in quotas(config) {
+        let keys = config.overrides.iter().filter(|o| o.quota == Some(quota));
+        let keys = keys.fold(0_u64, |sum, each| sum.saturating_add(keys_of(&each.key)));
+        let budget = NonZeroU64::new(keys.min(most.capacity_keys)).map_or(own, Budget::Keys);
+        wanted.push((quota, budget));
+    }
+    wanted
+        .into_iter()
+        .map(|(quota, budget)| {
+            let quota = quota_of(quota).map_err(|error| describe(&error))?;
+            Ok(LimiterOptions {
+                quota,
+                table: table(budget),
+            })
+        })
+        .collect()
+}
+
+fn quota_of((rate, burst): (Rate, NonZeroU64)) -> Result<Quota, limiter::QuotaError> {
+    Quota::new(
+        rate.units.get(),
+        Period::try_from(rate.period)?,
+        burst.get(),
+    )
+}
+
+/// How many buckets an override may need.
+fn keys_of(key: &OverrideKey) -> u64 {
+    match key {
+        OverrideKey::Values(_) => 1,
+        OverrideKey::Network(network) => {
+            let host_bits = match network {
+                IpNet::V4(v4) => 32 - v4.prefix_len(),
+                IpNet::V6(v6) => 128 - v6.prefix_len(),
+            };
+            1_u64.checked_shl(host_bits.into()).unwrap_or(u64::MAX)
+        }
+    }
+}
+
+/// A decision of one limit.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::data) struct Decided {
+    /// Index of the limit.
+    pub(in crate::data) limit: usize,
+    /// The key that it was about.
+    pub(in crate::data) key: Key,
+    /// What it said.
+    pub(in crate::data) outcome: LimitOutcome,
+}
+
+/// Takes one unit from each of the limits in `indices`, or from none if one refuses. Calls `decided` with every decision.
+///
+/// `buffer`: memory that is used again, to decode parts of keys in.
 ///
 /// # Errors
 ///
@@ -81,37 +244,45 @@ impl LimitPlan {
 pub(in crate::data) fn check(
     limits: &[LimitPlan],
     indices: &[usize],
-    client: Key,
+    subject: &Subject<'_>,
+    buffer: &mut Vec<u8>,
     now: Timestamp,
-    mut count: impl FnMut(usize, LimitOutcome),
+    mut decided: impl FnMut(Decided, &mut Vec<u8>),
 ) -> Result<(), Error> {
-    let mut checks = ArrayVec::<Check<'_>, LIMITS_PER_ROUTE_MAX>::new();
-    let mut asked = ArrayVec::<usize, LIMITS_PER_ROUTE_MAX>::new();
-    for &index in indices.iter().take(LIMITS_PER_ROUTE_MAX) {
+    let mut checks = ArrayVec::<Check<'_>, ROUTE_LIMITS_MAX>::new();
+    let mut asked = ArrayVec::<(usize, usize), ROUTE_LIMITS_MAX>::new();
+    for &index in indices.iter().take(ROUTE_LIMITS_MAX) {
         let limit = &limits[index];
-        let mode = match limit.mode {
-            LimitMode::Enforce => Mode::Enforce,
-            LimitMode::Shadow => Mode::Shadow,
-            LimitMode::Off => continue,
-        };
-        let key = match limit.key {
-            LimitKey::ClientIp => client,
+        if limit.mode == LimitMode::Off {
+            continue;
+        }
+        let key = subject.key(&limit.key, buffer);
+        let Some((buckets, place, mode)) = limit.treatment(key, subject.client) else {
+            continue;
         };
         checks.push(Check {
             mode,
-            ..Check::new(&limit.limiter, key)
+            ..Check::new(&buckets.limiter, key)
         });
-        asked.push(index);
+        asked.push((index, place));
     }
     let result = check_all(&mut checks, now);
-    for (check, &index) in checks.iter().zip(&asked) {
+    for (check, &(limit, _)) in checks.iter().zip(&asked) {
         let outcome = match (&check.decision, check.mode) {
             (Some(Decision::Allowed(_)), _) => LimitOutcome::Allowed,
             (Some(Decision::Refused(_)), Mode::Enforce) => LimitOutcome::Limited,
             (Some(Decision::Refused(_)), Mode::Shadow) => LimitOutcome::ShadowLimited,
             (None, _) => continue,
         };
-        count(index, outcome);
+        let key = check.key;
+        decided(
+            Decided {
+                limit,
+                key,
+                outcome,
+            },
+            buffer,
+        );
     }
     let Err(refuser) = result else { return Ok(()) };
     let retry_after = match &checks[refuser].decision {
@@ -120,15 +291,10 @@ pub(in crate::data) fn check(
     };
     // One unit always fits a burst of at least one.
     let retry_after = retry_after.unwrap_or(Duration::MAX);
+    let (limit, buckets) = asked[refuser];
     Err(Error::Limited(Refusal {
-        limit: asked[refuser],
+        limit,
+        buckets,
         retry_after,
     }))
-}
-
-/// The limiter's time at `now`. `origin` is one for the process, so that all workers agree.
-#[must_use]
-pub(in crate::data) fn timestamp(origin: Instant, now: Instant) -> Timestamp {
-    let since = now.saturating_duration_since(origin);
-    Timestamp::from_nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }

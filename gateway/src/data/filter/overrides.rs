@@ -1,0 +1,145 @@
+//! Which keys of a limit get something else than its rate: single keys by their hash, networks by the longest prefix.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use limiter::{Key, KeyHasher};
+
+use crate::config::{LimitConfig, LimitMode, OverrideKey, OverrideValue};
+
+/// What a key gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Treatment {
+    /// Index of its buckets among those of the limit.
+    pub(super) buckets: usize,
+    /// What a refusal does.
+    pub(super) mode: LimitMode,
+}
+
+/// The overrides of a limit.
+#[derive(Debug, Default)]
+pub(super) struct Overrides {
+    by_hash: HashMap<u64, Treatment>,
+    by_network: HashMap<IpNet, Treatment>,
+    /// Lengths of the prefixes in `by_network`, the longest first: IPv4, IPv6.
+    lengths: [Vec<u8>; 2],
+}
+
+impl Overrides {
+    /// Those of `config`, in whose order `buckets` gives the index of each one's buckets.
+    pub(super) fn new(
+        config: &LimitConfig,
+        buckets: impl Iterator<Item = usize>,
+        hasher: &KeyHasher,
+        ipv6_prefix: u8,
+    ) -> Self {
+        let mut overrides = Self::default();
+        let mut lengths = [BTreeSet::new(), BTreeSet::new()];
+        for (each, buckets) in config.overrides.iter().zip(buckets) {
+            let treatment = Treatment {
+                buckets,
+                mode: each.mode,
+            };
+            match &each.key {
+                OverrideKey::Network(network) => {
+                    lengths[family(network.addr())].insert(network.prefix_len());
+                    overrides.by_network.insert(*network, treatment);
+                }
+                OverrideKey::Values(values) => {
+                    let key = key_of(values, hasher, ipv6_prefix);
+                    overrides.by_hash.insert(key.hash(), treatment);
+                }
+            }
+        }
+        overrides.lengths = lengths.map(|set| set.into_iter().rev().collect());
+        overrides
+    }
+
+    /// The one for a key; a lookup for each length of prefix, or one.
+    pub(super) fn find(&self, key: Key, client: IpAddr) -> Option<Treatment> {
+        if !self.by_hash.is_empty() {
+            return self.by_hash.get(&key.hash()).copied();
+        }
+        let lengths = self.lengths[family(client)].iter();
+        lengths
+            .filter_map(|&length| IpNet::new(client, length).ok())
+            .find_map(|network| self.by_network.get(&network.trunc()).copied())
+    }
+}
+
+fn family(address: IpAddr) -> usize {
+    usize::from(address.is_ipv6())
+}
+
+/// The key that a request with these values has; as in `key`.
+fn key_of(values: &[OverrideValue], hasher: &KeyHasher, ipv6_prefix: u8) -> Key {
+    values
+        .iter()
+        .fold(hasher.parts(), |hashed, value| match value {
+            OverrideValue::Address(address) => hashed.key(hasher.address(*address, ipv6_prefix)),
+            OverrideValue::Text(text) => hashed.part(text.as_bytes()),
+        })
+        .finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use super::*;
+    use crate::config::{ConfigSource, load};
+
+    fn overrides(lines: &str) -> (Overrides, KeyHasher) {
+        let text = format!(
+            "listeners = [{{ name = 'a', address = '[::]:0' }}]\n[limits.a]\nrate = '5/s'\n{lines}"
+        );
+        let source = ConfigSource::Text {
+            name: "x",
+            text: &text,
+        };
+        let config = load(source, &|_| None).unwrap();
+        assert_eq!(config.limits[0].rate.units, NonZeroU64::new(5).unwrap());
+        let hasher = KeyHasher::with_secret(1);
+        (Overrides::new(&config.limits[0], 0.., &hasher, 64), hasher)
+    }
+
+    #[test]
+    fn the_longest_network_of_an_address_counts() {
+        let (overrides, hasher) = overrides(
+            "overrides = [{ key = '10.0.0.0/8', mode = 'off' }, { key = '10.1.0.0/16', mode = 'off' },
+             { key = '10.1.2.3', mode = 'off' }, { key = '2001:db8::/32', mode = 'off' },
+             { key = '0.0.0.0/0', mode = 'off' }, { key = '::ffff:10.1.2.4', mode = 'off' }]",
+        );
+        let find = |address: &str| {
+            let address: IpAddr = address.parse().unwrap();
+            let found = overrides.find(hasher.address(address, 64), address);
+            found.map(|found| found.buckets)
+        };
+        assert_eq!(find("10.200.0.1"), Some(0));
+        assert_eq!(find("10.1.255.255"), Some(1));
+        assert_eq!(find("10.1.2.3"), Some(2));
+        assert_eq!(find("10.1.2.4"), Some(5));
+        assert_eq!(find("11.0.0.1"), Some(4));
+        assert_eq!(find("2001:db8:ffff::1"), Some(3));
+        assert_eq!(find("2001:db9::1"), None);
+    }
+
+    #[test]
+    fn every_part_of_a_combination_must_agree() {
+        let (overrides, hasher) = overrides(
+            "key = ['client_ip', 'route']\noverrides = [{ key = ['2001:db8::1', 'users'], mode = 'shadow' }]\n[[routes]]\nname = 'users'\nrespond = {}",
+        );
+        let key = |address: &str, route: &str| {
+            let client = hasher.address(address.parse().unwrap(), 64);
+            hasher.parts().key(client).part(route.as_bytes()).finish()
+        };
+        let find = |key| overrides.find(key, [0; 4].into());
+        let found = find(key("2001:db8::1", "users")).unwrap();
+        assert_eq!(found.mode, LimitMode::Shadow);
+        // The client's prefix is its identity.
+        assert!(find(key("2001:db8::2", "users")).is_some());
+        assert!(find(key("2001:db8:0:1::1", "users")).is_none());
+        assert!(find(key("2001:db8::1", "orders")).is_none());
+    }
+}
