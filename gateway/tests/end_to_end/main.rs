@@ -29,4 +29,5 @@ mod startup;
 mod steering;
 mod streaming;
 mod tools;
+mod tunnels;
 mod workers;
