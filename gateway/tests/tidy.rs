@@ -44,7 +44,9 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
     ("body", &["codec"], "the codec follows a body's framing"),
     (
         "connection",
-        &["codec", "error", "plan", "request", "respond", "worker"],
+        &[
+            "codec", "error", "fairness", "plan", "request", "respond", "worker",
+        ],
         "reads heads and hands each to the spine",
     ),
     ("error", &["codec", "upstream"], "names every way to fail"),
@@ -60,6 +62,7 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
             "codec",
             "connection",
             "error",
+            "fairness",
             "log",
             "plan",
             "request",
@@ -110,7 +113,7 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
     ),
     (
         "tunnel",
-        &["connection", "upstream"],
+        &["connection", "fairness", "upstream"],
         "the two ends of an upgraded connection",
     ),
     (

@@ -183,7 +183,11 @@ impl Buf {
         if self.block.len() >= len + additional {
             self.block.copy_within(self.begin..self.end, 0);
         } else {
-            let wanted = (len + additional).next_power_of_two().max(SMALL_BYTES);
+            let mut wanted = len + additional;
+            if wanted > LARGE_BYTES {
+                // So that appending stays linear.
+                wanted = wanted.next_power_of_two();
+            }
             let mut block = take_block(wanted);
             block[..len].copy_from_slice(self.data());
             give_block(std::mem::replace(&mut self.block, block));
@@ -202,7 +206,7 @@ impl Buf {
 
     /// Moves the bytes behind the first `count` into a buffer of their own and keeps the first `count`.
     ///
-    /// Copies the smaller need: the tail. `self` must hold at least `count` bytes.
+    /// Copies the tail. `self` must hold at least `count` bytes.
     #[must_use]
     pub fn split_off(&mut self, count: usize) -> Self {
         let tail = &self.data()[count.min(self.len())..];

@@ -10,6 +10,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
@@ -53,7 +54,7 @@ pub struct AdminState {
     /// What the workers serve.
     pub plan: Arc<Plan>,
     /// How to reach each worker.
-    pub commands: Arc<[flume::Sender<Command>]>,
+    pub commands: Arc<[ArcSwap<flume::Sender<Command>>]>,
 }
 
 /// Binds the admin address, before there are workers and on the caller's thread.

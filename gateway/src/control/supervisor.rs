@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use core_affinity::CoreId;
 use limiter::KeyHasher;
 use runtime::{Choice, Options, Report, cores};
@@ -150,7 +151,11 @@ fn prepare(
     let mut plan = Plan::new(config, cores.len(), hasher, origin, &mut names).map_err(Failure)?;
     plan.faults = faults;
     let plan = Arc::new(plan);
-    let inboxes: Vec<_> = cores.iter().map(|_| flume::unbounded()).collect();
+    // Filled as the workers start; nobody hears what is said before.
+    let commands: Arc<[ArcSwap<flume::Sender<Command>>]> = cores
+        .iter()
+        .map(|_| ArcSwap::from_pointee(flume::unbounded().0))
+        .collect();
     let metrics = metrics(config, cores.len());
     let labels = Arc::new(labels(config));
     let process = Arc::new(ProcessMetrics::default());
@@ -174,7 +179,7 @@ fn prepare(
             process: Arc::clone(&process),
             labels,
             plan: Arc::clone(&plan),
-            commands: inboxes.iter().map(|(sender, _)| sender.clone()).collect(),
+            commands: Arc::clone(&commands),
         },
         on_signal: Box::new(move |signal| drop(signals.send(Event::Signal(signal)))),
     })
@@ -185,7 +190,7 @@ fn prepare(
         cores,
         sockets,
         plan,
-        inboxes,
+        commands,
         metrics,
         process,
         lifecycle,
@@ -208,8 +213,8 @@ struct Supervisor<'a> {
     process: Arc<ProcessMetrics>,
     lifecycle: Arc<Lifecycle>,
     access_log: Option<AccessLog>,
-    /// What each worker is told through; a replacement takes over its predecessor's.
-    inboxes: Vec<(flume::Sender<Command>, flume::Receiver<Command>)>,
+    /// How each worker is told things, also by the admin pages.
+    commands: Arc<[ArcSwap<flume::Sender<Command>>]>,
     events: flume::Sender<Event>,
     inbox: flume::Receiver<Event>,
     workers: HashMap<usize, Running>,
@@ -259,7 +264,9 @@ impl Supervisor<'_> {
     }
 
     fn spawn(&mut self, index: usize) -> Result<(), Failure> {
-        let (commands, inbox) = self.inboxes[index].clone();
+        // A channel of its own: one that died may still be waiting on the old one, and would swallow a command.
+        let (commands, inbox) = flume::unbounded();
+        self.commands[index].store(Arc::new(commands.clone()));
         let runtime = &self.config.runtime;
         let setup = worker::Setup {
             index,

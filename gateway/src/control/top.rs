@@ -45,7 +45,9 @@ async fn ask(state: &AdminState) -> Vec<Vec<TopKeys>> {
     let (reply, answers) = flume::bounded(state.commands.len());
     for commands in state.commands.iter() {
         // A worker that is gone does not answer.
-        let _gone = commands.send(crate::data::worker::Command::ReportTop(reply.clone()));
+        let _gone = commands
+            .load()
+            .send(crate::data::worker::Command::ReportTop(reply.clone()));
     }
     drop(reply);
     let mut reports = Vec::new();

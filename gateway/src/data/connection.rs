@@ -12,6 +12,7 @@ use runtime::{Buf, Deadline, Expiry, Reader, Socket, TICK};
 
 use super::codec::HeadScanner;
 use super::error::{Error, client_end};
+use super::fairness::Fairness;
 use super::plan::{ListenerPlan, client_of};
 use super::request;
 use super::worker::Worker;
@@ -21,6 +22,8 @@ use super::{Why, respond};
 /// close is not a reset that destroys the answer.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 64 * 1024;
+/// Answers to pipelined requests are sent at the latest when there is this much of them.
+const OUT_BYTES_MAX: usize = runtime::MEDIUM_BYTES;
 /// After this long without a request the connection gives its buffer back and waits for readiness instead.
 const BUFFER_TIME: Duration = Duration::from_secs(1);
 /// A request may be this slow at first without being measured against a minimum rate.
@@ -54,6 +57,9 @@ pub(super) struct ClientWriter {
     pub(super) deadline: Deadline<Why>,
     /// Answers that wait to be sent together.
     pub(super) out: Buf,
+    /// Bytes of the present response that the client has taken, and the ticks for which it was waited for.
+    taken: u64,
+    waited: u64,
     pub(super) listener: Arc<ListenerPlan>,
     pub(super) worker: Rc<Worker>,
 }
@@ -68,21 +74,28 @@ impl ClientWriter {
         self.send(out).await
     }
 
+    /// A response begins: how fast the client reads is measured anew.
+    pub(super) fn begin_response(&mut self) {
+        self.taken = 0;
+        self.waited = 0;
+    }
+
     /// Sends `buf`, and gives up on a client that does not read or reads too slowly.
-    pub(super) async fn send(&self, buf: Buf) -> Result<(), Error> {
+    pub(super) async fn send(&mut self, buf: Buf) -> Result<(), Error> {
         let config = &self.listener.config;
         let (began, total) = (self.deadline.now(), buf.len());
-        let mut sent = 0_u64;
+        let (waited, taken) = (self.waited, &mut self.taken);
         let mut progress = |count: usize| {
-            sent += count as u64;
-            let elapsed = self.deadline.now() - began;
-            let patience = patience(sent, elapsed, config.min_write_rate, config.write_timeout);
+            *taken += count as u64;
+            let elapsed = waited + (self.deadline.now() - began);
+            let patience = patience(*taken, elapsed, config.min_write_rate, config.write_timeout);
             self.deadline.set(patience, Expiry::Reset, Why::Write);
         };
         progress(0);
         let (result, _buf) = self.socket.send_all(buf, progress).await;
         match result {
             Ok(()) => {
+                self.waited += self.deadline.now() - began;
                 self.deadline.clear(Why::Busy);
                 self.worker.metrics.sent(total as u64);
                 Ok(())
@@ -139,6 +152,8 @@ pub(super) async fn serve(
             deadline: worker.deadlines.register(Rc::clone(&socket), Why::Idle),
             socket,
             out: Buf::empty(),
+            taken: 0,
+            waited: 0,
             listener: Arc::clone(&listener),
             worker: Rc::clone(&worker),
         },
@@ -181,8 +196,13 @@ enum HeadEnd {
 
 impl Connection {
     /// Serves requests until none comes for a while or none will come any more.
+    #[expect(
+        clippy::large_futures,
+        reason = "the whole of it is in one box, made once per busy spell and not per request"
+    )]
     async fn serve_requests(&mut self) -> Pause {
         let mut scratch = self.worker.take_scratch();
+        let mut fairness = Fairness::default();
         let pause = loop {
             let next = match self.read_head().await {
                 Ok(range) => request::handle(self, &mut scratch, range).await,
@@ -194,6 +214,10 @@ impl Connection {
                 break Pause::End(next);
             }
             self.wait = self.listener.config.idle_timeout;
+            if self.writer.out.len() > OUT_BYTES_MAX && self.writer.flush().await.is_err() {
+                break Pause::End(Next::Close);
+            }
+            fairness.turn().await;
         };
         self.worker.give_scratch(scratch);
         pause
@@ -244,7 +268,7 @@ impl Connection {
                 self.writer.deadline.clear(Why::Busy);
                 return Ok(range);
             }
-            let nothing_yet = self.reader.data().is_empty() || scanner.is_before_first_octet();
+            let nothing_yet = self.reader.data().is_empty();
             self.reader.arm();
             self.writer.flush().await.map_err(|_gone| HeadEnd::Closed)?;
             let may_pause = nothing_yet && self.wait > BUFFER_TIME;
@@ -266,6 +290,8 @@ impl Connection {
             }
             match self.fill_or_idle(may_pause).await? {
                 Ok(0) if nothing_yet => self.last_look().await?,
+                // Empty lines are no request to answer.
+                Ok(0) if scanner.is_before_first_octet() => return Err(HeadEnd::Closed),
                 Ok(0) => return Err(self.cut_head()),
                 Ok(count) => self.worker.metrics.received(count as u64),
                 Err(_reset) => return Err(HeadEnd::Closed),
@@ -303,6 +329,8 @@ impl Connection {
     async fn end(mut self, next: Next) {
         let flushed = self.writer.flush().await.is_ok();
         match next {
+            // A close with bytes unread would be a reset, which may overtake the answer.
+            Next::Close if flushed && !self.reader.data().is_empty() => self.linger().await,
             Next::Keep | Next::Close => {}
             Next::Abort => self.writer.socket.reset_on_close(),
             Next::Linger if flushed => self.linger().await,

@@ -5,6 +5,7 @@ mod clock;
 pub mod codec;
 mod connection;
 mod error;
+mod fairness;
 mod fault;
 pub mod filter;
 mod forward;

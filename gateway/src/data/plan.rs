@@ -83,18 +83,16 @@ impl Plan {
     ) -> Result<Self, String> {
         let upstreams = config.upstreams.iter().map(|upstream| {
             let endpoints = upstream.endpoints.iter().map(|endpoint| {
-                let (target, label) = resolve(&endpoint.address, addresses);
+                let (target, label, authority) = resolve(&endpoint.address, addresses);
                 let weight = endpoint.weight.get();
-                Arc::new(Endpoint::new(
-                    target,
-                    label,
-                    weight,
-                    upstream.max_connections.get(),
-                ))
+                let most = upstream.max_connections.get();
+                Arc::new(Endpoint::new(target, label, authority, weight, most))
             });
+            let share = upstream.max_connections.get() as usize / workers.max(1);
             Arc::new(Upstream {
                 config: upstream.clone(),
                 endpoints: endpoints.collect(),
+                idle_max: share.min(upstream.keepalive_max as usize),
             })
         });
         let upstreams = upstreams.collect();
@@ -142,22 +140,27 @@ impl Plan {
     }
 }
 
-fn resolve(address: &EndpointAddress, addresses: &mut dyn Addresses) -> (Target, String) {
+/// Where an endpoint is, its name in logs, and the Host of a request that has none.
+fn resolve(address: &EndpointAddress, addresses: &mut dyn Addresses) -> (Target, String, String) {
     match address {
-        EndpointAddress::Socket(address) => (Target::Tcp(*address), address.to_string()),
-        EndpointAddress::Unix(path) => (
-            Target::Unix(path.clone()),
-            format!("unix:{}", path.display()),
-        ),
-        EndpointAddress::Host(host, port) => (
-            Target::Host(addresses.cell(host, *port)),
-            format!("{host}:{port}"),
-        ),
+        EndpointAddress::Socket(address) => {
+            let text = address.to_string();
+            (Target::Tcp(*address), text.clone(), text)
+        }
+        EndpointAddress::Unix(path) => {
+            let label = format!("unix:{}", path.display());
+            (Target::Unix(path.clone()), label, "localhost".to_owned())
+        }
+        EndpointAddress::Host(host, port) => {
+            let text = format!("{host}:{port}");
+            let cell = addresses.cell(host, *port);
+            (Target::Host(cell), text.clone(), text)
+        }
         EndpointAddress::Demo => {
             let target = addresses
                 .demo()
                 .map_or_else(|| Target::Host(AddressCell::default()), Target::Tcp);
-            (target, "builtin:demo".to_owned())
+            (target, "builtin:demo".to_owned(), "localhost".to_owned())
         }
     }
 }

@@ -339,7 +339,7 @@ async fn refuse(
             | Error::Stopped
     ) || record.request.is_none()
         // Part of the body is gone already.
-        || record.upstream.is_some() && has_body(record);
+        || !matches!(error, Error::Lease(_)) && record.upstream.is_some() && has_body(record);
     let close = broken || closes(connection, record);
     let limit = limit.map(|limit| &plan.limits[limit]);
     let next = put_refusal(connection, record, error, limit, close);

@@ -7,6 +7,7 @@ use runtime::{Buf, Deadline, Expiry, Reader, Socket};
 
 use super::Why;
 use super::connection::Connection;
+use super::fairness::Fairness;
 use super::upstream::Lease;
 
 /// Passes bytes between client and upstream; returns how many went up and down.
@@ -52,7 +53,9 @@ async fn pass(
     touch: &impl Fn(),
     sent: &mut u64,
 ) {
+    let mut fairness = Fairness::default();
     loop {
+        fairness.turn().await;
         if from.is_armed() || from.data().is_empty() {
             if !from.is_armed() {
                 *from.buf() = Buf::empty();

@@ -465,12 +465,18 @@ async fn abandon(worker: &Rc<Worker>, gates: &RefCell<Vec<Gate>>) {
 
 /// Once per tick: late sockets are shut down, stale pooled connections closed, the coarse clock moved.
 async fn sweep(worker: Rc<Worker>) {
+    let began = worker.clock.now();
     loop {
         monoio::time::sleep(TICK).await;
-        worker.deadlines.tick();
         worker.clock.tick();
-        if worker.deadlines.now().is_multiple_of(SWEEP_EVERY_TICKS) {
-            worker.served().pools.iter().for_each(Pool::sweep);
+        // As many ticks as have passed: a worker that was held up has its deadlines late once, not for ever.
+        let passed = worker.clock.now().saturating_duration_since(began);
+        let due = u64::try_from(passed.as_nanos() / TICK.as_nanos()).unwrap_or(u64::MAX);
+        while worker.deadlines.now() < due {
+            worker.deadlines.tick();
+            if worker.deadlines.now().is_multiple_of(SWEEP_EVERY_TICKS) {
+                worker.served().pools.iter().for_each(Pool::sweep);
+            }
         }
     }
 }

@@ -30,6 +30,8 @@ pub struct Endpoint {
     pub target: Target,
     /// The address as written in the config, for logs.
     pub label: String,
+    /// Host and port for a request that names none.
+    pub authority: String,
     /// Share of requests relative to the others.
     pub weight: u32,
     /// Most connections at once, over all workers.
@@ -40,10 +42,17 @@ pub struct Endpoint {
 impl Endpoint {
     /// An endpoint without connections.
     #[must_use]
-    pub fn new(target: Target, label: String, weight: u32, connections_max: u32) -> Self {
+    pub fn new(
+        target: Target,
+        label: String,
+        authority: String,
+        weight: u32,
+        connections_max: u32,
+    ) -> Self {
         Self {
             target,
             label,
+            authority,
             weight,
             connections_max,
             connections: AtomicU32::new(0),
@@ -87,6 +96,9 @@ pub struct Upstream {
     pub config: UpstreamConfig,
     /// The endpoints in the order of the config; never empty.
     pub endpoints: Vec<Arc<Endpoint>>,
+    /// Idle connections that each worker keeps for an endpoint: `keepalive_max`, but never so many that those of one
+    /// worker leave another no place among `max_connections`.
+    pub idle_max: usize,
 }
 
 #[cfg(test)]
@@ -96,7 +108,7 @@ mod tests {
     #[test]
     fn the_cap_holds_and_places_come_back() {
         let target = Target::Unix("/nowhere".into());
-        let endpoint = Arc::new(Endpoint::new(target, "x".into(), 1, 2));
+        let endpoint = Arc::new(Endpoint::new(target, "x".into(), "x".into(), 1, 2));
         let first = endpoint.admit();
         let second = endpoint.admit();
         assert!(first.is_some() && second.is_some() && endpoint.admit().is_none());

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrayvec::ArrayVec;
 use runtime::{Deadlines, Expiry, Reader, Socket};
 
 use super::endpoint::{Endpoint, Target, Upstream};
@@ -79,34 +80,37 @@ impl Pool {
     pub fn reuse(&self) -> Option<Lease> {
         let mut state = self.state.borrow_mut();
         let endpoint = state.balance.peek();
-        while let Some(mut lease) = state.idle[endpoint].pop() {
-            if lease.reader.try_fill().is_none() && lease.deadline.fired().is_none() {
-                state.balance.next();
-                lease.reused = true;
-                lease.connect_time = Duration::ZERO;
-                lease.place.begin_use();
-                return Some(lease);
-            }
-        }
-        None
+        let lease = state.take_idle(endpoint)?;
+        state.balance.next();
+        Some(lease)
     }
 
-    /// A new connection to the endpoint whose turn it is, or to another when that one fails.
+    /// A new connection to the endpoint whose turn it is, or one to another endpoint when that one fails, for which an
+    /// idle one will do unless it must be `fresh`. Each try may take `timeout`.
     ///
     /// # Errors
     ///
     /// [`LeaseError`] of the last endpoint tried.
-    pub async fn connect(&self, now: impl Fn() -> Instant) -> Result<Lease, LeaseError> {
-        let tries = self.upstream.endpoints.len().min(CONNECT_TRIES_MAX);
+    pub async fn connect(
+        &self,
+        now: impl Fn() -> Instant,
+        timeout: Duration,
+        fresh: bool,
+    ) -> Result<Lease, LeaseError> {
         let mut last_error = LeaseError::Full;
-        for _ in 0..tries {
-            let index = self.state.borrow_mut().balance.next();
+        let mut tried = ArrayVec::<usize, CONNECT_TRIES_MAX>::new();
+        while let Some(index) = self.next_untried(&tried) {
+            let idle = self.state.borrow_mut().take_idle(index);
+            if let Some(lease) = idle.filter(|_| !fresh) {
+                return Ok(lease);
+            }
+            tried.push(index);
             let endpoint = &self.upstream.endpoints[index];
             let Some(permit) = endpoint.admit() else {
                 continue;
             };
             let start = now();
-            match self.open(endpoint).await {
+            match self.open(endpoint, timeout).await {
                 Ok(socket) => {
                     let socket = Rc::new(socket);
                     return Ok(Lease {
@@ -124,7 +128,19 @@ impl Pool {
         Err(last_error)
     }
 
-    async fn open(&self, endpoint: &Endpoint) -> Result<Socket, LeaseError> {
+    /// Whose turn it is, passing over those tried already; `None`: enough were.
+    fn next_untried(&self, tried: &ArrayVec<usize, CONNECT_TRIES_MAX>) -> Option<usize> {
+        if tried.is_full() {
+            return None;
+        }
+        let next = self.state.borrow_mut().balance.next();
+        if !tried.contains(&next) {
+            return Some(next);
+        }
+        (0..self.upstream.endpoints.len()).find(|index| !tried.contains(index))
+    }
+
+    async fn open(&self, endpoint: &Endpoint, timeout: Duration) -> Result<Socket, LeaseError> {
         let attempt = async {
             match &endpoint.target {
                 Target::Tcp(address) => Socket::connect_tcp(*address).await,
@@ -149,7 +165,7 @@ impl Pool {
             }
         };
         // Dropping a connect that is under way is safe, unlike a read or a write.
-        match monoio::time::timeout(self.upstream.config.connect_timeout, attempt).await {
+        match monoio::time::timeout(timeout, attempt).await {
             Ok(Ok(socket)) => Ok(socket),
             Ok(Err(error)) => Err(classify(error)),
             Err(_elapsed) => Err(LeaseError::ConnectTimeout),
@@ -169,7 +185,7 @@ impl Pool {
         let config = &self.upstream.config;
         let mut state = self.state.borrow_mut();
         let idle = &mut state.idle[lease.endpoint];
-        if idle.len() >= config.keepalive_max as usize || lease.deadline.fired().is_some() {
+        if idle.len() >= self.upstream.idle_max || lease.deadline.fired().is_some() {
             return;
         }
         lease.reader.arm();
@@ -199,6 +215,21 @@ impl Pool {
     #[must_use]
     pub fn idle(&self) -> usize {
         self.state.borrow().idle.iter().map(Vec::len).sum()
+    }
+}
+
+impl State {
+    /// The live idle connection to an endpoint that was used last.
+    fn take_idle(&mut self, endpoint: usize) -> Option<Lease> {
+        while let Some(mut lease) = self.idle[endpoint].pop() {
+            if lease.reader.try_fill().is_none() && lease.deadline.fired().is_none() {
+                lease.reused = true;
+                lease.connect_time = Duration::ZERO;
+                lease.place.begin_use();
+                return Some(lease);
+            }
+        }
+        None
     }
 }
 

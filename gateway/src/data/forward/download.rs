@@ -1,0 +1,236 @@
+//! The way down: interim responses, the head, the body, piece by piece.
+
+use std::cell::Cell;
+
+use runtime::{Buf, Deadline, LARGE_BYTES, Reader};
+
+use super::timers::Timers;
+use super::{COALESCE_BYTES_MAX, Ended, Finished, RESPONSE_LIMITS};
+use crate::data::Why;
+use crate::data::body::{Sink, Transfer};
+use crate::data::codec::{
+    BodyFraming, ForwardResponse, HeadScanner, INTERIM_HEAD_MAX, INTERIMS_MAX, RequestContext,
+    RequestHead, ResponseHead, Version, parse_response, write_response_head,
+};
+use crate::data::connection::ClientWriter;
+use crate::data::error::{Error, Fault, upstream_end};
+use crate::data::fairness::Fairness;
+use crate::data::log::Record;
+use crate::data::request::{DISCARD_BYTES_MAX, Scratch};
+
+/// The way down: interim responses, the head, the body.
+pub(super) struct Download<'a> {
+    pub(super) upstream: &'a mut Reader,
+    pub(super) deadline: &'a Deadline<Why>,
+    pub(super) writer: &'a mut ClientWriter,
+    pub(super) timers: Timers<'a>,
+    pub(super) request: RequestHead,
+    pub(super) upgrade: Option<&'a [u8]>,
+    pub(super) scratch: &'a mut Scratch,
+    pub(super) record: &'a mut Record,
+    pub(super) uploaded: &'a Cell<bool>,
+    pub(super) head_seen: &'a Cell<bool>,
+}
+
+impl Download<'_> {
+    pub(super) async fn run(mut self) -> Result<Ended, Error> {
+        let (head, response) = self.final_head().await?;
+        self.head_seen.set(true);
+        self.timers.nobody(self.deadline);
+        self.writer.begin_response();
+        let worker = &self.writer.worker;
+        // Only the access log tells it, and a reading of the clock costs more than a decision of the limiter.
+        self.record.first_byte = worker.log.as_ref().map(|_| {
+            worker
+                .clock
+                .now()
+                .saturating_duration_since(self.record.started)
+        });
+        if response.is_upgrade() {
+            let forward = self.forward_response(BodyFraming::None, true);
+            self.put_head(&head, &response, &forward);
+            self.writer.flush().await?;
+            return Ok(Ended::Upgraded);
+        }
+        let modern = self.request.version == Version::Http11;
+        let (shape, sink) = match response.framing {
+            BodyFraming::None => (BodyFraming::None, Sink::Plain),
+            BodyFraming::Length(length) => (BodyFraming::Length(length), Sink::Plain),
+            _ if !modern => (BodyFraming::UntilClose, Sink::Plain),
+            BodyFraming::Chunked | BodyFraming::UntilClose => (
+                BodyFraming::Chunked,
+                Sink::Chunked {
+                    trailers: self.request.te_trailers,
+                },
+            ),
+        };
+        let keep_alive = self.request.keep_alive
+            && shape != BodyFraming::UntilClose
+            && !self.writer.worker.is_draining()
+            && self.rest_is_short();
+        let forward = self.forward_response(shape, keep_alive);
+        self.put_head(&head, &response, &forward);
+        let head_bytes = head.len() as u64;
+        drop(head);
+        let mut body = Transfer::new(response.framing, sink);
+        self.stream(&mut body).await?;
+        let reusable = response.reusable
+            && response.framing != BodyFraming::UntilClose
+            && self.upstream.data().is_empty();
+        Ok(Ended::Response(Finished {
+            bytes: head_bytes + body.payload_bytes(),
+            reusable,
+            keep_alive,
+        }))
+    }
+
+    /// What is left of the request is short enough to be read for nothing should the upstream not want it.
+    fn rest_is_short(&self) -> bool {
+        self.uploaded.get()
+            || !self.request.expect_continue
+                && matches!(self.request.framing, BodyFraming::Length(length) if length <= DISCARD_BYTES_MAX)
+    }
+
+    fn forward_response(&self, body: BodyFraming, keep_alive: bool) -> ForwardResponse<'static> {
+        ForwardResponse {
+            body,
+            client_version: self.request.version,
+            keep_alive,
+            trailers: self.request.te_trailers,
+            extra: &[],
+        }
+    }
+
+    fn put_head(&mut self, head: &Buf, response: &ResponseHead, forward: &ForwardResponse<'_>) {
+        let out = &mut self.writer.out;
+        let fields = &self.scratch.response_fields;
+        out.reserve(forward.size_max(head.len(), fields.len()));
+        write_response_head(out, head.data(), response, fields, forward);
+        self.record.status = if response.is_interim() {
+            0
+        } else {
+            response.status
+        };
+    }
+
+    /// Reads until the final head is there; relays the interim ones.
+    async fn final_head(&mut self) -> Result<(Buf, ResponseHead), Error> {
+        let context = RequestContext {
+            method: self.request.method,
+            upgrade: self.upgrade,
+            fields_max: RESPONSE_LIMITS.fields_max,
+        };
+        let mut interims = 0;
+        loop {
+            let head = self.next_head(interims > 0).await?;
+            let fields = &mut self.scratch.response_fields;
+            let response = parse_response(head.data(), &context, fields)
+                .map_err(|error| Error::Upstream(Fault::Response(error)))?;
+            if !response.is_interim() {
+                return Ok((head, response));
+            }
+            interims += 1;
+            if interims > INTERIMS_MAX || head.len() > INTERIM_HEAD_MAX {
+                return Err(Error::Upstream(Fault::TooManyInterims));
+            }
+            // RFC 9110, 15.2: never to a client of HTTP/1.0.
+            if self.request.version == Version::Http11 {
+                let forward = self.forward_response(BodyFraming::None, true);
+                self.put_head(&head, &response, &forward);
+                self.writer.flush().await?;
+            }
+        }
+    }
+
+    /// The next head, taken out of the buffer. `begun`: part of the response has come.
+    async fn next_head(&mut self, mut begun: bool) -> Result<Buf, Error> {
+        let mut scanner = HeadScanner::for_response();
+        loop {
+            let scanned = if self.upstream.is_armed() {
+                Ok(None)
+            } else {
+                scanner.scan(self.upstream.data(), &RESPONSE_LIMITS)
+            };
+            if let Some(range) = scanned.map_err(|error| Error::Upstream(Fault::Head(error)))? {
+                let buf = self.upstream.buf();
+                let rest = buf.split_off(range.end);
+                return Ok(std::mem::replace(buf, rest));
+            }
+            begun |= !self.upstream.data().is_empty();
+            match self.upstream.fill().await {
+                Ok(count) if count > 0 => {}
+                _ => {
+                    let fault = if begun {
+                        Fault::Truncated
+                    } else {
+                        Fault::ClosedBeforeResponse
+                    };
+                    return Err(upstream_end(self.deadline.fired(), fault));
+                }
+            }
+        }
+    }
+
+    /// Passes the body on, piece by piece; the head goes out with the first piece.
+    async fn stream(&mut self, body: &mut Transfer) -> Result<(), Error> {
+        let mut fairness = Fairness::default();
+        loop {
+            fairness.turn().await;
+            if !self.upstream.is_armed() {
+                let piece = body
+                    .take(self.upstream.buf())
+                    .map_err(|error| Error::Upstream(Fault::Chunk(error)))?;
+                self.record.response_body_bytes = body.payload_bytes();
+                self.put(piece).await?;
+            }
+            if body.is_ended() {
+                self.deadline.clear(Why::Busy);
+                return self.writer.flush().await;
+            }
+            self.read_ahead(body);
+            self.writer.flush().await?;
+            self.timers.idle(self.deadline);
+            match self.upstream.fill().await {
+                // While the client takes this, the upstream owes nothing.
+                Ok(count) if count > 0 => self.timers.nobody(self.deadline),
+                end => return self.closed(body, end.is_ok()).await,
+            }
+        }
+    }
+
+    /// Appends `piece` to what goes out, or sends what is there first where that would be too much to copy.
+    async fn put(&mut self, piece: Buf) -> Result<(), Error> {
+        if self.writer.out.len() + piece.len() <= COALESCE_BYTES_MAX {
+            self.writer.out.extend(piece.data());
+            return Ok(());
+        }
+        self.writer.flush().await?;
+        self.writer.out = piece;
+        Ok(())
+    }
+
+    fn read_ahead(&mut self, body: &Transfer) {
+        if !self.upstream.is_armed() {
+            let size = body.read_size().min(LARGE_BYTES);
+            let buf = self.upstream.buf();
+            if buf.is_empty() && buf.capacity() < size {
+                *buf = Buf::with_capacity(size);
+            }
+            self.upstream.arm();
+        }
+    }
+
+    /// The upstream closed inside the body: that ends a body without a length, and cuts any other.
+    async fn closed(&mut self, body: &mut Transfer, orderly: bool) -> Result<(), Error> {
+        // A deadline's shutdown looks like an end.
+        let fired = self.deadline.fired();
+        let cut = upstream_end(fired, Fault::Truncated);
+        match body.close() {
+            Some(last) if orderly && fired.is_none() => {
+                self.writer.out.extend(last);
+                self.writer.flush().await
+            }
+            _ => Err(cut),
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! Forwards a request to an upstream and its response to the client, both bodies streamed, both ways at once.
+//!
+//! A small exchange is two sends and two reads: the head and what there is of the body go up in one send, head and
+//! body come down in one. A large body passes through a buffer at a time; the next read is under way while the
+//! last piece is written.
+
+mod download;
+mod timers;
+mod upload;
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use runtime::{Buf, MEDIUM_BYTES, SMALL_BYTES};
+
+use self::download::Download;
+use self::timers::{Timers, ticks_of};
+use self::upload::{Stopped, Upload};
+use super::body::{Sink, Transfer};
+use super::codec::{
+    BodyFraming, ForwardRequest, HeadLimits, RequestHead, Scheme, is_idempotent, token_in_list,
+    write_request_head,
+};
+use super::connection::{Connection, Next};
+use super::error::{Error, Fault};
+use super::log::Record;
+use super::request::{Scratch, discard};
+use super::upstream::{Lease, LeaseError, Pool};
+use super::worker::{Served, Worker};
+use super::{Why, tunnel};
+
+/// Head and body go out in one send up to this size: copying it costs less than a second send.
+const COALESCE_BYTES_MAX: usize = MEDIUM_BYTES;
+/// Bounds of a response head (robustness rule 31).
+const RESPONSE_LIMITS: HeadLimits = HeadLimits {
+    start_line_max: 8 * 1024,
+    head_max: 64 * 1024,
+    fields_max: 128,
+};
+
+/// How an exchange ended well.
+enum Ended {
+    /// The response is complete.
+    Response(Finished),
+    /// The connection now speaks another protocol.
+    Upgraded,
+}
+
+struct Finished {
+    /// Bytes of the response as they came: head and payload.
+    bytes: u64,
+    /// The upstream connection may serve another request.
+    reusable: bool,
+    /// The client was told that its connection stays.
+    keep_alive: bool,
+}
+
+/// Forwards the request of `record` to `upstream` and the response to the client.
+pub(super) async fn forward(
+    connection: &mut Connection,
+    served: &Served,
+    scratch: &mut Scratch,
+    record: &mut Record,
+    upstream: usize,
+) -> Result<Next, Error> {
+    let Some(request) = record.request else {
+        return Err(Error::Stopped);
+    };
+    // Answers to requests before this one must not wait for its body or its upstream.
+    connection.writer.flush().await?;
+    let pool = &served.pools[upstream];
+    let worker = Rc::clone(&connection.worker);
+    record.upstream = Some(upstream);
+    let route = record.route.map(|route| &served.plan.routes[route].config);
+    let route_until = route
+        .and_then(|route| route.timeout)
+        .map(|timeout| worker.deadlines.now() + ticks_of(timeout));
+    let max_body = route.and_then(|route| route.max_body);
+    // With a body there would be two readings of where the new protocol begins.
+    let upgrade = request
+        .upgrade
+        .filter(|_| request.framing == BodyFraming::None)
+        .and_then(|wanted| token_in_list(wanted.of(scratch.head.data()), &route?.upgrade));
+    let sink = if request.framing == BodyFraming::Chunked {
+        Sink::Chunked { trailers: false }
+    } else {
+        Sink::Plain
+    };
+    let mut body = Transfer::new(request.framing, sink);
+    loop {
+        let timers = Timers { pool, route_until };
+        let fresh = record.retries > 0;
+        let reused = if fresh { None } else { pool.reuse() };
+        let mut lease = match reused {
+            Some(lease) => lease,
+            None => Box::pin(connect(pool, &worker, timers, fresh)).await?,
+        };
+        record.endpoint = Some(lease.endpoint);
+        record.connect = (!lease.reused).then_some(lease.connect_time);
+        let mut exchange = Exchange {
+            request,
+            upgrade,
+            max_body,
+            timers,
+            scratch: &mut *scratch,
+            record: &mut *record,
+            uploaded: Cell::new(false),
+            head_seen: Cell::new(false),
+        };
+        let result = exchange.run(connection, &mut lease, &mut body).await;
+        let sent_whole = exchange.uploaded.get();
+        record.request_body_bytes = body.payload_bytes();
+        match result {
+            Ok(Ended::Upgraded) => {
+                let idle = pool.upstream().config.idle_timeout;
+                let (up, down) = Box::pin(tunnel::run(connection, lease, idle)).await;
+                record.request_body_bytes = up;
+                record.response_body_bytes = down;
+                return Ok(Next::Close);
+            }
+            Ok(Ended::Response(finished)) => {
+                record.upstream_answered = true;
+                // The last piece may have been taken from the client and not be sent yet.
+                if !sent_whole || !finished.reusable {
+                    drop(lease);
+                } else {
+                    give_back(pool, lease, &finished);
+                }
+                return Ok(settle(connection, body, &finished).await);
+            }
+            // An endpoint may close an idle connection at the moment we use it: once more, on a new one.
+            Err(Error::Upstream(Fault::ClosedBeforeResponse))
+                if lease.reused && is_replayable(&request) && record.status == 0 =>
+            {
+                record.retries += 1;
+                let reason = crate::telemetry::UpstreamError::Reset;
+                worker.metrics.upstream_retried(upstream, reason);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Sending the request a second time does what sending it once does, and all of it is still at hand.
+fn is_replayable(request: &RequestHead) -> bool {
+    is_idempotent(request.method) && request.framing == BodyFraming::None
+}
+
+/// A new connection, or another endpoint's idle one unless it must be `fresh`; within what is left of the route's time.
+async fn connect(
+    pool: &Pool,
+    worker: &Worker,
+    timers: Timers<'_>,
+    fresh: bool,
+) -> Result<Lease, Error> {
+    let allowed = pool.upstream().config.connect_timeout;
+    let left = timers.route_left(worker.deadlines.now()).unwrap_or(allowed);
+    let result = pool
+        .connect(|| worker.clock.now(), allowed.min(left), fresh)
+        .await;
+    result.map_err(|error| match error {
+        LeaseError::ConnectTimeout if left < allowed => Error::RouteTimeout,
+        error => Error::Lease(error),
+    })
+}
+
+/// After a clean exchange: the connection goes back for the next request.
+fn give_back(pool: &Pool, mut lease: Lease, finished: &Finished) {
+    if lease.reader.data().is_empty() && !lease.reader.is_armed() {
+        // The next answer will be like the last one.
+        lease.reader.set_read_size(read_size(finished.bytes));
+        pool.give_back(lease);
+    }
+}
+
+/// After a complete response: the client's connection stays or not.
+async fn settle(connection: &mut Connection, mut body: Transfer, finished: &Finished) -> Next {
+    let whole = body.is_ended();
+    connection.body_deadline.clear(Why::Busy);
+    // The next body will be like this one.
+    connection
+        .reader
+        .set_read_size(read_size(body.payload_bytes()));
+    if !finished.keep_alive {
+        return if whole { Next::Close } else { Next::Linger };
+    }
+    if whole {
+        Next::Keep
+    } else {
+        discard(connection, &mut body).await
+    }
+}
+
+/// Size of the first read of a message, by the size of the one before.
+const fn read_size(bytes: u64) -> usize {
+    if bytes > SMALL_BYTES as u64 {
+        MEDIUM_BYTES
+    } else {
+        SMALL_BYTES
+    }
+}
+
+/// One try of a request on one connection.
+struct Exchange<'a> {
+    request: RequestHead,
+    upgrade: Option<&'a str>,
+    max_body: Option<u64>,
+    timers: Timers<'a>,
+    scratch: &'a mut Scratch,
+    record: &'a mut Record,
+    /// The request has been sent to its end.
+    uploaded: Cell<bool>,
+    /// The final response head is there.
+    head_seen: Cell<bool>,
+}
+
+impl Exchange<'_> {
+    async fn run(
+        &mut self,
+        connection: &mut Connection,
+        lease: &mut Lease,
+        body: &mut Transfer,
+    ) -> Result<Ended, Error> {
+        let first = self.write_request(connection, lease);
+        let Self {
+            request,
+            upgrade,
+            max_body,
+            timers,
+            scratch,
+            record,
+            uploaded,
+            head_seen,
+        } = self;
+        let socket = Rc::clone(lease.socket());
+        let Connection {
+            reader,
+            writer,
+            body_deadline,
+            listener,
+            worker,
+            ..
+        } = connection;
+        let Lease {
+            reader: upstream,
+            deadline,
+            ..
+        } = lease;
+        let mut up = pin!(
+            Upload {
+                reader,
+                body,
+                body_deadline,
+                socket: &socket,
+                deadline,
+                timers: *timers,
+                max_body: *max_body,
+                listener,
+                worker,
+                uploaded,
+                head_seen,
+                expect_continue: request.expect_continue,
+                waited: 0,
+            }
+            .run(first)
+        );
+        let mut down = pin!(
+            Download {
+                upstream,
+                deadline,
+                writer,
+                timers: *timers,
+                request: *request,
+                upgrade: upgrade.map(str::as_bytes),
+                scratch,
+                record,
+                uploaded,
+                head_seen,
+            }
+            .run()
+        );
+        let mut sending = true;
+        poll_fn(|cx| {
+            if sending && let Poll::Ready(result) = up.as_mut().poll(cx) {
+                match result {
+                    Err(Stopped::ByClient(error)) => return Poll::Ready(Err(error)),
+                    // An upstream may answer and close without reading the rest: its answer decides.
+                    Err(Stopped::ByUpstream) => sending = false,
+                    Ok(never) => match never {},
+                }
+            }
+            down.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// The request head as it goes up, and where it fits what is there of the body.
+    fn write_request(&self, connection: &Connection, lease: &Lease) -> Buf {
+        let head = self.scratch.head.data();
+        let endpoint = &self.timers.pool.upstream().endpoints[lease.endpoint];
+        let authority = self.request.authority.map(|authority| authority.of(head));
+        let forward = ForwardRequest {
+            path: self.scratch.path(&self.request),
+            host: authority.unwrap_or(endpoint.authority.as_bytes()),
+            client: connection.client_text.as_bytes(),
+            trusted: false,
+            scheme: Scheme::Http,
+            request_id: &self.record.request_id,
+            underscore: connection.listener.config.underscore_headers,
+            trailers: false,
+            upgrade: self.upgrade.map(str::as_bytes),
+            expect_continue: self.request.expect_continue,
+        };
+        let fields = &self.scratch.fields;
+        let mut out = Buf::with_capacity(forward.size_max(head.len(), fields.len()));
+        write_request_head(&mut out, head, &self.request, fields, &forward);
+        out
+    }
+}

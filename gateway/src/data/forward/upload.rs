@@ -1,0 +1,154 @@
+//! The way up: the request, piece by piece, then an eye on the client while the upstream works.
+
+use std::cell::Cell;
+use std::future::pending;
+
+use runtime::{Buf, Deadline, Expiry, Reader, Socket};
+
+use super::COALESCE_BYTES_MAX;
+use super::timers::Timers;
+use crate::data::Why;
+use crate::data::body::Transfer;
+use crate::data::connection::patience;
+use crate::data::error::{Error, client_end};
+use crate::data::fairness::Fairness;
+use crate::data::plan::ListenerPlan;
+use crate::data::worker::Worker;
+
+/// Why the way up ended before the way down.
+pub(super) enum Stopped {
+    ByClient(Error),
+    ByUpstream,
+}
+
+pub(super) enum Never {}
+
+/// The way up: the request, then an eye on the client while the upstream works.
+pub(super) struct Upload<'a> {
+    pub(super) reader: &'a mut Reader,
+    pub(super) body: &'a mut Transfer,
+    pub(super) body_deadline: &'a Deadline<Why>,
+    pub(super) socket: &'a Socket,
+    pub(super) deadline: &'a Deadline<Why>,
+    pub(super) timers: Timers<'a>,
+    pub(super) max_body: Option<u64>,
+    pub(super) listener: &'a ListenerPlan,
+    pub(super) worker: &'a Worker,
+    pub(super) uploaded: &'a Cell<bool>,
+    pub(super) head_seen: &'a Cell<bool>,
+    pub(super) expect_continue: bool,
+    /// Ticks for which the client was waited for.
+    pub(super) waited: u64,
+}
+
+impl Upload<'_> {
+    pub(super) async fn run(mut self, head: Buf) -> Result<Never, Stopped> {
+        let mut out = head;
+        let mut fairness = Fairness::default();
+        loop {
+            fairness.turn().await;
+            let piece = self.take()?;
+            if out.len() + piece.len() <= COALESCE_BYTES_MAX {
+                out.extend(piece.data());
+            } else {
+                self.send(std::mem::replace(&mut out, piece)).await?;
+            }
+            if self.body.is_ended() {
+                self.send(out).await?;
+                break;
+            }
+            if !out.is_empty() {
+                // The next piece may arrive while this one goes out.
+                self.read_ahead();
+                self.send(std::mem::replace(&mut out, Buf::empty())).await?;
+            }
+            self.fill().await?;
+        }
+        self.uploaded.set(true);
+        self.watch().await
+    }
+
+    /// What there is of the body.
+    fn take(&mut self) -> Result<Buf, Stopped> {
+        if self.body.is_ended() || self.reader.is_armed() {
+            return Ok(Buf::empty());
+        }
+        let piece = self.body.take(self.reader.buf());
+        let piece = piece.map_err(|error| Stopped::ByClient(Error::Chunk(error)))?;
+        if self
+            .max_body
+            .is_some_and(|most| self.body.payload_promised() > most)
+        {
+            return Err(Stopped::ByClient(Error::BodyTooLarge));
+        }
+        Ok(piece)
+    }
+
+    fn read_ahead(&mut self) {
+        if !self.reader.is_armed() && self.reader.data().is_empty() {
+            let size = self.body.read_size();
+            if self.reader.buf().capacity() < size {
+                *self.reader.buf() = Buf::with_capacity(size);
+            }
+            self.reader.arm();
+        }
+    }
+
+    /// Waits for the client, and only then counts its time.
+    async fn fill(&mut self) -> Result<(), Stopped> {
+        let config = &self.listener.config;
+        let received = self.body.payload_bytes();
+        // A client that was told to wait for 100 owes nothing before it; then the upstream does.
+        if !(self.expect_continue && received == 0) {
+            let (rate, timeout) = (config.min_body_rate, config.body_timeout);
+            let patience = patience(received, self.waited, rate, timeout);
+            self.body_deadline
+                .set(patience, Expiry::EndReads, Why::Body);
+            if !self.head_seen.get() {
+                // While the client is waited for, the upstream owes nothing.
+                self.timers.nobody(self.deadline);
+            }
+        }
+        let began = self.deadline.now();
+        self.read_ahead();
+        match self.reader.fill().await {
+            Ok(0) | Err(_) => Err(Stopped::ByClient(client_end(self.body_deadline.fired()))),
+            Ok(count) => {
+                self.body_deadline.clear(Why::Busy);
+                self.waited += self.deadline.now() - began;
+                self.worker.metrics.received(count as u64);
+                Ok(())
+            }
+        }
+    }
+
+    async fn send(&self, buf: Buf) -> Result<(), Stopped> {
+        self.touch();
+        let (result, _buf) = self.socket.send_all(buf, |_| self.touch()).await;
+        result.map_err(|_closed| Stopped::ByUpstream)
+    }
+
+    /// The upstream's time for its head runs anew with every piece it takes.
+    fn touch(&self) {
+        if !self.head_seen.get() {
+            self.timers.first_byte(self.deadline);
+        }
+    }
+
+    /// Waits for the client to leave; never for anything else. The read that watches is the next request's.
+    async fn watch(self) -> Result<Never, Stopped> {
+        if self.reader.is_armed() || self.reader.data().is_empty() {
+            match self.reader.fill().await {
+                // A half-closed client still gets its answer.
+                // Of a draining worker's connection the sweeper may have made the end itself.
+                Ok(0) if !self.listener.config.abort_on_client_fin || self.worker.is_draining() => {
+                }
+                Ok(0) | Err(_) => {
+                    return Err(Stopped::ByClient(client_end(self.body_deadline.fired())));
+                }
+                Ok(count) => self.worker.metrics.received(count as u64),
+            }
+        }
+        pending().await
+    }
+}
