@@ -102,7 +102,8 @@ static KEEPALIVE_MAX: Key<Integer<u32>> = Key {
     name: "keepalive_max",
     kind: Integer::new(0, 65_536),
     default: 128,
-    text: "Idle connections kept per endpoint and worker, a file descriptor each; 0 keeps none.",
+    text: "Idle connections kept per endpoint and worker, a file descriptor each; 0 keeps none. \
+           At most the worker's share of `max_connections`.",
 };
 
 static MAX_CONNECTIONS: Key<Integer<NonZeroU32>> = Key {

@@ -241,7 +241,7 @@ impl MetricsWriter {
         }
     }
 
-    /// An upstream answered completely, `duration` after the lease.
+    /// An upstream answered completely, `duration` after the request began.
     pub fn upstream_finished(&self, upstream: usize, duration: Duration) {
         if let Some(upstream) = at(&self.shared.upstreams, upstream) {
             upstream.durations.observe(duration);
