@@ -3,7 +3,6 @@
 mod args;
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -99,10 +98,10 @@ struct CompareArgs {
 #[derive(Debug, Args)]
 #[command(after_help = upstream::HELP)]
 struct UpstreamArgs {
-    /// The address to listen on; port 0 takes a free one, which is printed.
+    /// Where to listen: ADDRESS:PORT (port 0 takes a free one, which is printed) or unix:/path; may be repeated.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
-    listen: SocketAddr,
-    /// Threads, each with a listening socket of its own [default: the cores allowed].
+    listen: Vec<upstream::Listen>,
+    /// Threads, each with listening sockets of its own [default: the cores allowed].
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
     /// What to run on.
@@ -177,13 +176,15 @@ fn stop_on_signal() -> io::Result<Arc<AtomicBool>> {
 fn serve(args: &UpstreamArgs) -> Result<Exit, Error> {
     let stop = stop_on_signal()?;
     let options = upstream::Options {
-        listen: args.listen,
+        listen: args.listen.clone(),
         threads: args.threads.unwrap_or_else(cores),
         driver: args.driver.into(),
     };
-    upstream::run(options, &stop, |address| {
+    upstream::run(&options, &stop, |places| {
         let mut out = io::stdout().lock();
-        writeln!(out, "listening on {address}")?;
+        for place in places {
+            writeln!(out, "listening on {place}")?;
+        }
         out.flush()
     })?;
     Ok(Exit::Ok)

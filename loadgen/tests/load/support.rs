@@ -70,26 +70,44 @@ pub(crate) fn finish(output: &Output) -> Run {
 /// The `upstream` subcommand in a process of its own, on a free port.
 pub(crate) struct Upstream {
     child: Child,
+    /// The first of its addresses.
     pub(crate) address: String,
+    pub(crate) addresses: Vec<String>,
 }
 
 impl Upstream {
     pub(crate) fn start(driver: &str) -> Self {
+        Self::start_with(&["--threads", "1", "--driver", driver], 1)
+    }
+
+    /// With other arguments, which make it listen on `count` addresses.
+    pub(crate) fn start_with(arguments: &[&str], count: usize) -> Self {
         let mut child = load()
-            .args(["upstream", "--threads", "1", "--driver", driver])
+            .arg("upstream")
+            .args(arguments)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let address = line
-            .trim()
-            .strip_prefix("listening on ")
-            .unwrap()
-            .to_owned();
-        Self { child, address }
+        let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+        let addresses: Vec<_> = (0..count)
+            .map(|_| {
+                let line = lines.next().unwrap().unwrap();
+                line.strip_prefix("listening on ").unwrap().to_owned()
+            })
+            .collect();
+        Self {
+            child,
+            address: addresses[0].clone(),
+            addresses,
+        }
+    }
+
+    /// Memory that it holds, in bytes.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.unwrap().trim().trim_end_matches(" kB");
+        kilobytes.parse::<u64>().unwrap() * 1024
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
