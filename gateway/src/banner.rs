@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::config::{Action, HostPattern, PathPattern, RouteConfig};
+use crate::config::{Action, Conditions, HostPattern, PathPattern, RouteConfig};
 use crate::control::supervisor::Started;
 
 /// Requests that a user is shown to try.
@@ -45,6 +45,7 @@ pub fn write(out: &mut dyn Write, source: &str, started: &Started<'_>) -> io::Re
     {
         let path = match &route.path {
             PathPattern::Exact(path) | PathPattern::Prefix(path) => path,
+            PathPattern::Template(_) | PathPattern::Regex(_) => continue,
         };
         let host = match route.hosts.first() {
             Some(HostPattern::Exact(host)) => format!(" -H 'Host: {host}'"),
@@ -64,7 +65,13 @@ pub fn write(out: &mut dyn Write, source: &str, started: &Started<'_>) -> io::Re
 fn is_plain(route: &RouteConfig) -> bool {
     let host = matches!(route.hosts.first(), None | Some(HostPattern::Exact(_)));
     let denies = matches!(&route.action, Action::Respond(answer) if answer.status >= 400);
-    host && !denies
+    let conditions = &route.conditions;
+    let plain = Conditions {
+        methods: Vec::new(),
+        ..conditions.clone()
+    } == Conditions::default();
+    let get = conditions.methods.is_empty() || conditions.methods.iter().any(|each| each == "GET");
+    host && !denies && plain && get
 }
 
 /// An address that a client on this host can use: a wildcard is no destination.

@@ -280,8 +280,42 @@ rejects! {
         [r#"9:8: error: routes.host: `a.*.com`: a `*` stands only for the first labels, as in "*.example.com"; for every host leave the key out"#];
     a_path_without_slash(ROUTE, r#"upstream = "users""#, r#"path = "v1""#) =>
         ["9:8: error: routes.path: `v1` must begin with `/`"];
-    a_path_with_parameters(ROUTE, r#"upstream = "users""#, r#"path = "/users/{id}""#) =>
-        ["9:8: error: routes.path: `/users/{id}`: `{parameters}` in paths are not supported in this version"];
+    a_capture_that_is_part_of_a_segment(ROUTE, r#"upstream = "users""#, r#"path = "/users/{id}.json""#) =>
+        [r#"9:8: error: routes.path: `/users/{id}.json`: a capture is a whole segment, as in "/users/{id}"; for a part of one write path_regex"#];
+    a_capture_that_is_there_twice(ROUTE, r#"upstream = "users""#, r#"path = "/{id}/{id}""#) =>
+        ["9:8: error: routes.path: `/{id}/{id}`: `id` is captured twice"];
+    a_capture_without_a_name(ROUTE, r#"upstream = "users""#, r#"path = "/users/{}""#) =>
+        ["9:8: error: routes.path: `/users/{}`: `` is not the name of a capture; use letters, digits and `_`"];
+    more_captures_than_a_path_has(ROUTE, r#"upstream = "users""#, r#"path = "/{a}/{b}/{c}/{d}/{e}/{f}/{g}/{h}/{i}""#) =>
+        ["9:8: error: routes.path: `/{a}/{b}/{c}/{d}/{e}/{f}/{g}/{h}/{i}`: a path has at most 8 captures"];
+    a_prefix_with_captures(ROUTE, r#"upstream = "users""#, r#"path_prefix = "/users/{id}""#) =>
+        ["9:15: error: routes.path_prefix: `/users/{id}`: captures are for `path`; for all below a captured segment write path_regex"];
+    a_path_twice_in_two_ways(ROUTE, r#"upstream = "users""#, r#"path = "/a""#, r#"path_regex = "/b""#) =>
+        ["10:14: error: routes.path_regex: write either `path` or `path_regex`, not both"];
+    a_regular_expression_that_is_none(ROUTE, r#"upstream = "users""#, r#"path_regex = "/a(b""#) =>
+        ["9:14: error: routes.path_regex: not a regular expression: unclosed group"];
+    a_regular_expression_that_grows_too_large(ROUTE, r#"upstream = "users""#, r#"path_regex = "/(?:[a-z]{100}){1000}""#) =>
+        ["9:14: error: routes.path_regex: not a regular expression: Compiled regex exceeds size limit of 1048576 bytes."];
+    two_templates_that_differ_by_names_alone(ROUTE, r#"upstream = "users""#, r#"path = "/{a}/x""#, "[[routes]]", r#"name = "s""#, r#"upstream = "users""#, r#"path = "/{b}/x""#) =>
+        ["13:8: error: routes: `r` serves this host and path already, under the same conditions; only one route can"];
+    the_same_conditions_in_another_order(ROUTE, r#"upstream = "users""#, r#"methods = ["GET", "PUT"]"#, "[[routes]]", r#"name = "s""#, r#"upstream = "users""#, r#"methods = ["PUT", "GET"]"#) =>
+        ["10:1: error: routes: `r` serves this host and path already, under the same conditions; only one route can"];
+    a_method_in_lower_case(ROUTE, r#"upstream = "users""#, r#"methods = ["get"]"#) =>
+        [r#"9:12: error: routes.methods: `get`: methods are compared with case; write "GET""#];
+    a_method_that_is_never_taken(ROUTE, r#"upstream = "users""#, r#"methods = ["CONNECT"]"#) =>
+        ["9:12: error: routes.methods: `CONNECT` is always refused, with 405"];
+    a_method_that_is_no_token(ROUTE, r#"upstream = "users""#, r#"methods = ["GET "]"#) =>
+        [r#"9:12: error: routes.methods: `GET ` is not a method; write one such as "GET""#];
+    a_method_that_is_there_twice(ROUTE, r#"upstream = "users""#, r#"methods = ["GET", "GET"]"#) =>
+        ["9:19: error: routes.methods: `GET` is there twice"];
+    a_condition_on_what_is_no_header(ROUTE, r#"upstream = "users""#, r#"headers = { "x a" = "1" }"#) =>
+        ["9:13: error: routes.headers: `x a`: `x a` is not a name that a header or cookie can have"];
+    two_conditions_on_one_header(ROUTE, r#"upstream = "users""#, r#"headers = { x-a = "1" }"#, r#"headers_regex = { X-A = "1" }"#) =>
+        ["10:19: error: routes.headers_regex: `X-A` is there twice"];
+    a_condition_on_the_query_that_is_no_text(ROUTE, r#"upstream = "users""#, "query = { a = 1 }") =>
+        ["9:15: error: routes.query.a: expected a string of at most 1024 bytes; found an integer"];
+    a_client_network_with_bits_beyond_its_prefix(ROUTE, r#"upstream = "users""#, r#"client_networks = ["10.0.0.1/8"]"#) =>
+        [r#"9:20: error: routes.client_networks: `10.0.0.1/8` has bits beyond its prefix; write "10.0.0.0/8" for the network"#];
     a_path_with_a_star(ROUTE, r#"upstream = "users""#, r#"path = "/users/*""#) =>
         [r#"9:8: error: routes.path: `/users/*`: for a path and all below it write path_prefix = "/users/""#];
     a_path_that_would_never_match(ROUTE, r#"upstream = "users""#, r#"path = "/%7euser""#) =>
@@ -291,13 +325,13 @@ rejects! {
     a_route_name_that_is_there_twice(ROUTE, r#"upstream = "users""#, "[[routes]]", r#"name = "r""#, r#"path = "/b""#, r#"upstream = "users""#) =>
         ["10:8: error: routes.name: another route is named `r` too"];
     a_path_that_is_there_twice(ROUTE, r#"upstream = "users""#, r#"path_prefix = "/v1""#, "[[routes]]", r#"name = "s""#, r#"path_prefix = "/v1/""#, r#"upstream = "users""#) =>
-        ["12:15: error: routes: `r` serves this host and path already; only one route can"];
+        ["12:15: error: routes: `r` serves this host and path already, under the same conditions; only one route can"];
     a_path_that_is_there_twice_without_case(ROUTE, r#"upstream = "users""#, "ignore_case = true", r#"path = "/a""#, "[[routes]]", r#"name = "s""#, "ignore_case = true", r#"path = "/A""#, r#"upstream = "users""#) =>
-        ["14:8: error: routes: `r` serves this host and path already; only one route can"];
+        ["14:8: error: routes: `r` serves this host and path already, under the same conditions; only one route can"];
     two_routes_for_everything(ROUTE, r#"upstream = "users""#, "[[routes]]", r#"name = "s""#, r#"upstream = "users""#) =>
-        ["9:1: error: routes: `r` serves this host and path already; only one route can"];
-    a_route_key_of_a_later_version(ROUTE, r#"upstream = "users""#, r#"methods = ["GET"]"#) =>
-        ["9:1: error: routes.methods: not supported in this version"];
+        ["9:1: error: routes: `r` serves this host and path already, under the same conditions; only one route can"];
+    a_route_key_of_a_later_version(ROUTE, r#"upstream = "users""#, r#"mirror = "users""#) =>
+        ["9:1: error: routes.mirror: not supported in this version"];
     a_timeout_of_zero_which_is_not_unlimited(ROUTE, r#"upstream = "users""#, r#"timeout = "0s""#) =>
         [r#"9:11: error: routes.timeout: must be from 1ms to 7d; found 0s (or write "unlimited")"#];
     a_bare_zero_for_a_body_size(ROUTE, r#"upstream = "users""#, "max_body = 0") =>

@@ -49,7 +49,11 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
         ],
         "reads heads and hands each to the spine",
     ),
-    ("error", &["codec", "upstream"], "names every way to fail"),
+    (
+        "error",
+        &["codec", "route", "upstream"],
+        "names every way to fail",
+    ),
     (
         "filter",
         &["codec", "error"],
@@ -102,14 +106,20 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
             "log",
             "plan",
             "respond",
+            "route",
             "worker",
         ],
         "the spine",
     ),
     (
         "respond",
-        &["codec", "error", "filter"],
+        &["codec", "error", "filter", "route"],
         "turns errors and refusals into answers",
+    ),
+    (
+        "route",
+        &["codec", "networks"],
+        "conditions are on a request's fields, its query and its client",
     ),
     (
         "tunnel",
@@ -124,6 +134,7 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
             "plan",
             "request",
             "request_id",
+            "route",
             "upstream",
         ],
         "owns what its connections share, the memory of requests among it",
@@ -137,6 +148,7 @@ const CONTROL_TO_DATA: &[&str] = &["plan", "upstream", "worker"];
 const PURE: &[&str] = &[
     "gateway/src/data/codec/",
     "gateway/src/data/filter/",
+    "gateway/src/data/networks.rs",
     "gateway/src/data/route/",
     "limiter/src/",
 ];

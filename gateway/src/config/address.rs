@@ -5,6 +5,9 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
+use super::matching::{
+    PATH_CAPTURES_MAX, PATH_SEGMENTS_MAX, PathPattern, PathTemplate, TemplateSegment,
+};
 use super::resolved::{EndpointAddress, HostPattern};
 
 const NAME_BYTES_MAX: usize = 64;
@@ -134,17 +137,99 @@ pub(super) fn parse_host(text: &str) -> Result<HostPattern, String> {
     })
 }
 
-/// Reads a path of a route, which must be in the normal form that requests are compared in.
-pub(super) fn parse_path(text: &str) -> Result<String, String> {
+/// Reads the whole path of a route: `/v1/users`, or with captures `/v1/users/{id}`.
+pub(super) fn parse_path(text: &str) -> Result<PathPattern, String> {
+    if !text.contains(['{', '}']) {
+        return parse_plain_path(text).map(PathPattern::Exact);
+    }
+    let mut names: Vec<&str> = Vec::new();
+    let mut plain = String::new();
+    let mut segments = Vec::new();
+    for segment in text.split('/').skip(1) {
+        let inside = segment
+            .strip_prefix('{')
+            .and_then(|rest| rest.strip_suffix('}'));
+        let Some(name) = inside else {
+            if segment.contains(['{', '}']) {
+                return Err(format!(
+                    "`{text}`: a capture is a whole segment, as in \"/users/{{id}}\"; for a part of one write path_regex"
+                ));
+            }
+            plain.push('/');
+            plain.push_str(segment);
+            segments.push(TemplateSegment::Literal(segment.to_owned()));
+            continue;
+        };
+        if !is_capture_name(name) {
+            return Err(format!(
+                "`{text}`: `{name}` is not the name of a capture; use letters, digits and `_`"
+            ));
+        }
+        if names.contains(&name) {
+            return Err(format!("`{text}`: `{name}` is captured twice"));
+        }
+        names.push(name);
+        plain.push_str("/x");
+        segments.push(TemplateSegment::Capture(name.to_owned()));
+    }
+    if names.len() > PATH_CAPTURES_MAX {
+        return Err(format!(
+            "`{text}`: a path has at most {PATH_CAPTURES_MAX} captures"
+        ));
+    }
+    if !text.starts_with('/') {
+        plain.insert(0, 'x');
+    }
+    parse_plain_path(&plain)?;
+    Ok(PathPattern::Template(PathTemplate { segments }))
+}
+
+/// Whether a capture of a path may be called so.
+pub(super) fn is_capture_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    name.len() <= NAME_BYTES_MAX
+        && bytes
+            .next()
+            .is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// A path as it is written.
+pub(super) fn show_path(path: &PathPattern) -> String {
+    match path {
+        PathPattern::Exact(path) | PathPattern::Prefix(path) => path.clone(),
+        PathPattern::Regex(pattern) => pattern.text().to_owned(),
+        PathPattern::Template(template) => {
+            let show = |segment: &TemplateSegment| match segment {
+                TemplateSegment::Literal(text) => format!("/{text}"),
+                TemplateSegment::Capture(name) => format!("/{{{name}}}"),
+            };
+            template.segments.iter().map(show).collect()
+        }
+    }
+}
+
+/// Reads the path that requests begin with, without captures.
+pub(super) fn parse_prefix(text: &str) -> Result<String, String> {
+    if text.contains(['{', '}']) {
+        return Err(format!(
+            "`{text}`: captures are for `path`; for all below a captured segment write path_regex"
+        ));
+    }
+    parse_plain_path(text)
+}
+
+/// Reads a path, which must be in the normal form that requests are compared in.
+fn parse_plain_path(text: &str) -> Result<String, String> {
     if !text.starts_with('/') {
         return Err(format!("`{text}` must begin with `/`"));
     }
     if text.len() > PATH_BYTES_MAX {
         return Err(format!("longer than {PATH_BYTES_MAX} bytes"));
     }
-    if text.contains(['{', '}']) {
+    if text.split('/').count() > PATH_SEGMENTS_MAX + 1 {
         return Err(format!(
-            "`{text}`: `{{parameters}}` in paths are not supported in this version"
+            "`{text}`: a path has at most {PATH_SEGMENTS_MAX} segments"
         ));
     }
     if let Some(prefix) = text.strip_suffix("/*").or_else(|| text.strip_suffix("/**")) {
@@ -307,7 +392,8 @@ mod tests {
             "/~u/x.y_z-1",
             "/a;b=1,c@d!",
         ] {
-            assert_eq!(parse_path(text).as_deref(), Ok(text));
+            assert_eq!(parse_path(text), Ok(PathPattern::Exact(text.into())));
+            assert_eq!(parse_prefix(text).as_deref(), Ok(text));
         }
         for text in [
             "",
@@ -324,13 +410,34 @@ mod tests {
             "/%4",
             "/%zz",
             "/%é",
-            "/{id}",
+            "/{id",
+            "/a{id}",
+            "/{}",
+            "/{1}",
+            "/{a}/{a}",
+            "{a}",
+            "/{a}/../x",
             "/a/*",
             "/a\\b",
             "/%2e%2e/x",
         ] {
             assert!(parse_path(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn captures_are_whole_segments_with_names() {
+        let path = parse_path("/v1/{user}/x/{id_2}").unwrap();
+        assert_eq!(path.captures(), ["user", "id_2"]);
+        assert_eq!(show_path(&path), "/v1/{user}/x/{id_2}");
+        let nine: String = (0..9).map(|at| format!("/{{a{at}}}")).collect();
+        assert!(parse_path(&nine).unwrap_err().contains("at most 8"));
+        assert!(
+            parse_path(&"/a".repeat(65))
+                .unwrap_err()
+                .contains("at most 64")
+        );
+        assert!(parse_path(&"/a".repeat(64)).is_ok());
     }
 
     #[test]

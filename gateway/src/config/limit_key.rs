@@ -74,7 +74,7 @@ pub(super) fn parse_override(
 }
 
 /// An address, or a network such as `10.1.0.0/16`, without bits beyond its prefix.
-fn network(text: &str) -> Result<IpNet, String> {
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(address.to_canonical().into());
     }
@@ -118,7 +118,7 @@ fn value(part: &KeyPart, text: &str, routes: &[String]) -> Result<OverrideValue,
 }
 
 /// A name of RFC 9110, section 5.6.2.
-fn token<'a>(text: &str, name: &'a str) -> Result<&'a str, String> {
+pub(super) fn token<'a>(text: &str, name: &'a str) -> Result<&'a str, String> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if (1..=FIELD_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(fits) {
         Ok(name)

@@ -5,6 +5,7 @@
 //! page are made from the rows.
 
 mod address;
+mod conditions;
 mod error;
 mod interpolate;
 mod key;
@@ -13,6 +14,7 @@ mod limit_key;
 mod limits;
 mod listeners;
 mod load;
+mod matching;
 mod nearest;
 mod reference;
 mod resolved;
@@ -26,11 +28,16 @@ mod upstreams;
 
 pub use error::{ConfigErrors, Position, Problem};
 pub use load::{ConfigSource, load};
+pub use matching::{
+    CLIENT_NETWORKS_MAX, CONDITIONS_MAX, Conditions, EXTENSION_METHODS_MAX, HeaderCondition,
+    PATH_CAPTURES_MAX, PATH_REGEXES_PER_HOST_MAX, PATH_SEGMENTS_MAX, PathPattern, PathTemplate,
+    Pattern, ROUTES_PER_PATH_MAX, TemplateSegment, ValuePattern,
+};
 pub use reference::reference;
 pub use resolved::{
     AccessLogConfig, Action, AdminConfig, ClientIpConfig, Config, DriverChoice, EndpointAddress,
     EndpointConfig, FixedResponse, HostPattern, KeyPart, LIMIT_KEY_PARTS_MAX, LIMIT_OVERRIDES_MAX,
     LimitConfig, LimitMode, ListenerConfig, LogFormat, LogSink, MaxKeys, OverrideConfig,
-    OverrideKey, OverrideValue, PathPattern, PathPolicy, ROUTE_LIMITS_MAX, Rate, RouteConfig,
-    RuntimeConfig, Steer, UnderscoreHeaders, UpstreamConfig,
+    OverrideKey, OverrideValue, PathPolicy, ROUTE_LIMITS_MAX, Rate, RouteConfig, RuntimeConfig,
+    Steer, UnderscoreHeaders, UpstreamConfig,
 };

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::matching::{Conditions, PathPattern};
+
 /// A whole configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -347,6 +349,8 @@ pub struct RouteConfig {
     pub path: PathPattern,
     /// The path is compared without ASCII case.
     pub ignore_case: bool,
+    /// What a request must have besides.
+    pub conditions: Conditions,
     /// What is done with a request.
     pub action: Action,
     /// Indices into `Config::limits`, in the order of the file; at most [`ROUTE_LIMITS_MAX`].
@@ -369,15 +373,6 @@ pub enum HostPattern {
     Exact(String),
     /// `*.NAME`: any name one or more labels below it. Holds `.NAME` with the leading dot.
     Suffix(String),
-}
-
-/// A path of a route, normalised.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum PathPattern {
-    /// This path.
-    Exact(String),
-    /// This path and all below it, by whole segments: `/v1` holds `/v1` and `/v1/x`, not `/v10`.
-    Prefix(String),
 }
 
 /// What a route does with a request.

@@ -98,7 +98,7 @@ fn read_headers(section: &Section<'_>) -> Vec<(String, String)> {
     headers
 }
 
-fn parse_value(text: &str) -> Result<String, String> {
+pub(super) fn parse_value(text: &str) -> Result<String, String> {
     let blank_ends = text.trim_matches([' ', '\t']) != text;
     if blank_ends || HeaderValue::from_str(text).is_err() {
         return Err("a header value holds no control characters and no blanks at its ends".into());

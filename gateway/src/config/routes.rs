@@ -3,23 +3,36 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use super::address::{parse_host, parse_name, parse_path};
+use super::address::{
+    is_capture_name, parse_host, parse_name, parse_path, parse_prefix, show_path,
+};
+use super::conditions;
 use super::key::{Key, Keys, List, Nested, Optional, Required};
 use super::kind::{Flag, Or, Size, Text, Time};
-use super::resolved::{Action, HostPattern, PathPattern, ROUTE_LIMITS_MAX, RouteConfig};
+use super::matching::{
+    Conditions, EXTENSION_METHODS_MAX, PATH_CAPTURES_MAX, PATH_REGEXES_PER_HOST_MAX, PathPattern,
+    PathTemplate, Pattern, ROUTES_PER_PATH_MAX, TemplateSegment,
+};
+use super::resolved::{Action, HostPattern, ROUTE_LIMITS_MAX, RouteConfig};
 use super::respond;
 use super::section::{Located, Section};
 
 pub(super) static KEYS: Keys = Keys {
     header: "[[routes]]",
-    text: "Which requests go where. The most specific route wins, in whatever order they are written: first by host (exact, longest wildcard, any), then by path (exact, longest prefix). Where no path of the most specific host fits, the less specific hosts are asked.",
+    text: "Which requests go where. The most specific route wins: by host, then by path, then by conditions, see [above](#which-route-wins).",
     rows: &[
         &NAME,
         &HOST,
         &HOSTS,
         &PATH,
         &PATH_PREFIX,
+        &PATH_REGEX,
         &IGNORE_CASE,
+        &conditions::METHODS,
+        &conditions::HEADERS,
+        &conditions::HEADERS_REGEX,
+        &conditions::QUERY,
+        &conditions::CLIENT_NETWORKS,
         &UPSTREAM,
         &RESPOND,
         &LIMITS,
@@ -29,10 +42,7 @@ pub(super) static KEYS: Keys = Keys {
     ],
     unsupported: &[
         "auth",
-        "headers",
-        "methods",
         "method",
-        "path_regex",
         "per_try_timeout",
         "priority",
         "redirect",
@@ -76,31 +86,44 @@ static HOSTS: List<Text<HostPattern>> = List {
     text: "Several hosts, in place of `host`.",
 };
 
-const PATH_KIND: Text<String> = Text {
-    expects: "a path such as \"/v1/users\"",
-    parse: parse_path,
-    show: String::clone,
-};
-
-static PATH: Optional<Text<String>> = Optional {
+static PATH: Optional<Text<PathPattern>> = Optional {
     name: "path",
-    kind: PATH_KIND,
+    kind: Text {
+        expects: "a path such as \"/v1/users\" or \"/v1/users/{id}\"",
+        parse: parse_path,
+        show: show_path,
+    },
     absent: "see `path_prefix`",
-    text: "This path alone.",
+    text: "This path alone. `{NAME}` stands for one whole segment that is not empty; at most 8 of them, and at most 64 segments in all.",
 };
 
 static PATH_PREFIX: Optional<Text<String>> = Optional {
     name: "path_prefix",
-    kind: PATH_KIND,
+    kind: Text {
+        expects: "a path such as \"/v1/users\"",
+        parse: parse_prefix,
+        show: String::clone,
+    },
     absent: "without `path`: every path",
     text: "This path and all below it, by whole segments: `/v1` and `/v1/` both hold `/v1`, `/v1/` and `/v1/x`, not `/v10`.",
+};
+
+static PATH_REGEX: Optional<Text<String>> = Optional {
+    name: "path_regex",
+    kind: Text {
+        expects: "a regular expression such as \"/files/[a-z]+[.]png\"",
+        parse: |text| Ok(text.to_owned()),
+        show: String::clone,
+    },
+    absent: "see `path_prefix`",
+    text: "Paths that it matches from the first to the last character, in the form that requests are compared in. Linear time in the path, classes of ASCII, at most 1MiB compiled; named groups are captures, at most 8. A host has at most 64, tried one after the other for a request that no `path` serves.",
 };
 
 static IGNORE_CASE: Key<Flag> = Key {
     name: "ignore_case",
     kind: Flag,
     default: false,
-    text: "Compare the path without ASCII case. Of two routes that fit alike, one that minds case wins.",
+    text: "Compare the path without ASCII case. Of two paths that fit alike, one that minds case wins.",
 };
 
 static UPSTREAM: Optional<Text<String>> = Optional {
@@ -175,12 +198,24 @@ pub(super) struct Names<'a> {
 /// Where a route answers: host, path (in lower case where case is ignored), and whether case is ignored.
 type Place = (Option<HostPattern>, PathPattern, bool);
 
+/// What earlier routes have taken.
+#[derive(Default)]
+struct Taken {
+    /// Names of routes.
+    names: HashSet<String>,
+    /// Routes and their conditions by place.
+    places: HashMap<Place, Vec<(Conditions, String)>>,
+    /// Regular expressions for paths by host.
+    regexes: HashMap<Option<HostPattern>, usize>,
+    /// Methods that no standard has.
+    methods: HashSet<String>,
+}
+
 /// Reads every route; notes names and places that come twice.
 ///
 /// Missing and bad values are kept as placeholders; their problems were noted, and a reading with problems is never used.
 pub(super) fn read(sections: &[Section<'_>], names: &Names<'_>) -> Vec<RouteConfig> {
-    let mut taken_names: HashSet<String> = HashSet::new();
-    let mut taken_places: HashMap<Place, String> = HashMap::new();
+    let mut taken = Taken::default();
     sections
         .iter()
         .map(|section| {
@@ -190,26 +225,25 @@ pub(super) fn read(sections: &[Section<'_>], names: &Names<'_>) -> Vec<RouteConf
                 .map_or_else(|| "another route".into(), Located::shown);
             if name
                 .as_ref()
-                .is_some_and(|name| !taken_names.insert(name.value.clone()))
+                .is_some_and(|name| !taken.names.insert(name.value.clone()))
             {
                 section.problem(NAME.name, format!("another route is named {shown} too"));
             }
             let hosts = read_hosts(section);
             let ignore_case = section.get(&IGNORE_CASE);
-            let path = read_path(section);
+            let path = read_path(section, ignore_case);
+            let conditions = conditions::read(section);
+            note_extension_methods(section, &conditions, &mut taken);
             if let Some(path) = &path {
-                note_taken_places(
-                    section,
-                    (&hosts, path, ignore_case),
-                    &shown,
-                    &mut taken_places,
-                );
+                let place = (&*hosts, path, ignore_case);
+                note_taken_places(section, place, &conditions, &shown, &mut taken);
             }
             RouteConfig {
                 name: name.map_or_else(String::new, |name| name.value),
                 hosts: hosts.into_iter().map(|host| host.value).collect(),
                 path: path.map_or_else(|| PathPattern::Prefix("/".into()), |path| path.value),
                 ignore_case,
+                conditions,
                 action: read_action(section, &names.upstreams),
                 limits: read_limits(section, &names.limits),
                 max_body: section.get(&MAX_BODY),
@@ -224,18 +258,16 @@ pub(super) fn read(sections: &[Section<'_>], names: &Names<'_>) -> Vec<RouteConf
         .collect()
 }
 
-/// Notes every host and path of a route where an earlier one answers already.
+/// Notes every host and path of a route where an earlier one answers already, or too many do.
 fn note_taken_places(
     section: &Section<'_>,
     (hosts, path, ignore_case): (&[Located<HostPattern>], &Located<PathPattern>, bool),
+    conditions: &Conditions,
     shown: &str,
-    taken: &mut HashMap<Place, String>,
+    taken: &mut Taken,
 ) {
-    let folded = match (&path.value, ignore_case) {
-        (PathPattern::Exact(path), true) => PathPattern::Exact(path.to_ascii_lowercase()),
-        (PathPattern::Prefix(path), true) => PathPattern::Prefix(path.to_ascii_lowercase()),
-        (path, false) => path.clone(),
-    };
+    let folded = without_names(&path.value, ignore_case);
+    let problem = |message| section.reader().problem(path.at, "routes", message);
     let every_host = [None];
     let each_host: Vec<_> = hosts.iter().map(|host| Some(host.value.clone())).collect();
     for host in if each_host.is_empty() {
@@ -243,12 +275,64 @@ fn note_taken_places(
     } else {
         &each_host[..]
     } {
-        let place = (host.clone(), folded.clone(), ignore_case);
-        if let Some(other) = taken.insert(place, shown.to_owned()) {
-            let message = format!("{other} serves this host and path already; only one route can");
-            section.reader().problem(path.at, "routes", message);
-            return;
+        if matches!(folded, PathPattern::Regex(_)) {
+            let count = taken.regexes.entry(host.clone()).or_default();
+            *count += 1;
+            if *count > PATH_REGEXES_PER_HOST_MAX {
+                return problem(format!(
+                    "a host has at most {PATH_REGEXES_PER_HOST_MAX} routes by `path_regex`"
+                ));
+            }
         }
+        let place = (host.clone(), folded.clone(), ignore_case);
+        let others = taken.places.entry(place).or_default();
+        if let Some((_, other)) = others.iter().find(|(other, _)| other == conditions) {
+            return problem(format!(
+                "{other} serves this host and path already, under the same conditions; only one route can"
+            ));
+        }
+        if others.len() >= ROUTES_PER_PATH_MAX {
+            return problem(format!(
+                "at most {ROUTES_PER_PATH_MAX} routes can share a host and a path"
+            ));
+        }
+        others.push((conditions.clone(), shown.to_owned()));
+    }
+}
+
+/// The path as it is compared with those of other routes: what a capture is called does not count.
+fn without_names(path: &PathPattern, ignore_case: bool) -> PathPattern {
+    let fold = |text: &str| {
+        if ignore_case {
+            text.to_ascii_lowercase()
+        } else {
+            text.to_owned()
+        }
+    };
+    match path {
+        PathPattern::Exact(path) => PathPattern::Exact(fold(path)),
+        PathPattern::Prefix(path) => PathPattern::Prefix(fold(path)),
+        PathPattern::Template(template) => {
+            let bare = |segment: &TemplateSegment| match segment {
+                TemplateSegment::Literal(text) => TemplateSegment::Literal(fold(text)),
+                TemplateSegment::Capture(_) => TemplateSegment::Capture(String::new()),
+            };
+            let segments = template.segments.iter().map(bare).collect();
+            PathPattern::Template(PathTemplate { segments })
+        }
+        PathPattern::Regex(pattern) => PathPattern::Regex(pattern.clone()),
+    }
+}
+
+fn note_extension_methods(section: &Section<'_>, conditions: &Conditions, taken: &mut Taken) {
+    let names = conditions.methods.iter();
+    let extensions = names.filter(|name| !conditions::STANDARD_METHODS.contains(&name.as_str()));
+    taken.methods.extend(extensions.cloned());
+    if taken.methods.len() > EXTENSION_METHODS_MAX {
+        let message = format!(
+            "all routes together name at most {EXTENSION_METHODS_MAX} methods that are not of RFC 9110 or 5789"
+        );
+        section.problem(conditions::METHODS.name, message);
     }
 }
 
@@ -277,33 +361,59 @@ fn read_hosts(section: &Section<'_>) -> Vec<Located<HostPattern>> {
 }
 
 /// The path with the place to report about it; `None`: a problem was noted.
-fn read_path(section: &Section<'_>) -> Option<Located<PathPattern>> {
-    match (section.has(PATH.name), section.has(PATH_PREFIX.name)) {
-        (true, true) => {
-            section.problem(
-                PATH_PREFIX.name,
-                "write either `path` or `path_prefix`, not both",
-            );
-            None
-        }
-        (true, false) => Some(section.find(&PATH)?.map(PathPattern::Exact)),
-        (false, true) => {
-            // `/v1/` and `/v1` hold the same paths; one final slash says nothing.
-            let bare = |path: String| match path.strip_suffix('/') {
-                Some(bare) if !bare.is_empty() => bare.to_owned(),
-                _ => path,
-            };
-            Some(
-                section
-                    .find(&PATH_PREFIX)?
-                    .map(|path| PathPattern::Prefix(bare(path))),
-            )
-        }
-        (false, false) => Some(Located {
+fn read_path(section: &Section<'_>, ignore_case: bool) -> Option<Located<PathPattern>> {
+    let keys = [PATH.name, PATH_PREFIX.name, PATH_REGEX.name];
+    let mut written = keys.into_iter().filter(|key| section.has(key));
+    let Some(first) = written.next() else {
+        return Some(Located {
             value: PathPattern::Prefix("/".into()),
             at: section.at(),
             secret: false,
-        }),
+        });
+    };
+    if let Some(second) = written.next() {
+        section.problem(
+            second,
+            format!("write either `{first}` or `{second}`, not both"),
+        );
+        return None;
+    }
+    if first == PATH.name {
+        return section.find(&PATH);
+    }
+    if first == PATH_PREFIX.name {
+        // `/v1/` and `/v1` hold the same paths; one final slash says nothing.
+        let bare = |path: String| match path.strip_suffix('/') {
+            Some(bare) if !bare.is_empty() => bare.to_owned(),
+            _ => path,
+        };
+        let path = section.find(&PATH_PREFIX)?;
+        return Some(path.map(|path| PathPattern::Prefix(bare(path))));
+    }
+    let text = section.find(&PATH_REGEX)?;
+    match read_regex(&text.value, ignore_case) {
+        Ok(pattern) => Some(text.map(|_| PathPattern::Regex(pattern))),
+        Err(message) => {
+            section.problem(PATH_REGEX.name, message);
+            None
+        }
+    }
+}
+
+fn read_regex(text: &str, ignore_case: bool) -> Result<Pattern, String> {
+    let pattern = Pattern::new(text, ignore_case)?;
+    let names: Vec<&str> = pattern.captures().collect();
+    if names.len() > PATH_CAPTURES_MAX {
+        return Err(format!(
+            "a path has at most {PATH_CAPTURES_MAX} captures; found {}",
+            names.len()
+        ));
+    }
+    match names.iter().find(|name| !is_capture_name(name)) {
+        Some(name) => Err(format!(
+            "`{name}` is not the name of a capture; use letters, digits and `_`"
+        )),
+        None => Ok(pattern),
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Why;
 use super::codec::{ChunkError, HeadError, PathError, RequestError, ResponseError};
+use super::route::Methods;
 use super::upstream::LeaseError;
 use crate::telemetry::{End, Timeout, UpstreamError};
 
@@ -20,6 +21,8 @@ pub(super) enum Error {
     AmbiguousPath,
     /// No route takes it.
     NoRoute,
+    /// Routes take it, but only with these methods.
+    MethodNotAllowed(Methods),
     /// A limit refused it.
     Limited(Refusal),
     /// The body is longer than the route takes.
@@ -82,6 +85,7 @@ impl Error {
             Self::Chunk(error) => error.status().as_u16(),
             Self::AmbiguousPath => 400,
             Self::NoRoute => 404,
+            Self::MethodNotAllowed(_) => 405,
             Self::Limited(_) => 429,
             Self::BodyTooLarge => 413,
             Self::ClientTimeout(Why::Head | Why::Body) => 408,
@@ -102,6 +106,7 @@ impl Error {
             Self::Path(error) => error.name(),
             Self::AmbiguousPath => "path_ambiguous",
             Self::NoRoute => "no_route",
+            Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::Limited(_) => "limited",
             Self::BodyTooLarge => "body_too_large",
             Self::Chunk(error) => error.name(),
@@ -134,7 +139,7 @@ impl Error {
                 End::BadRequest
             }
             Self::Chunk(_) => End::BadRequest,
-            Self::NoRoute => End::NoRoute,
+            Self::NoRoute | Self::MethodNotAllowed(_) => End::NoRoute,
             Self::Limited(_) => End::Limited,
             Self::BodyTooLarge => End::TooLarge,
             Self::ClientTimeout(_) => End::ClientTimeout,

@@ -10,6 +10,7 @@ mod fault;
 pub mod filter;
 mod forward;
 mod log;
+mod networks;
 pub mod plan;
 mod request;
 mod request_id;

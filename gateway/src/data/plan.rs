@@ -112,7 +112,7 @@ impl Plan {
                 .iter()
                 .map(|listener| ListenerPlan::new(listener, workers).map(Arc::new))
                 .collect::<Result<_, _>>()?,
-            table: RouteTable::new(config),
+            table: RouteTable::new(&config.routes),
             routes: routes.collect(),
             upstreams,
             limits,

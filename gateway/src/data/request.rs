@@ -27,6 +27,7 @@ use super::filter::limit::{self, Decided};
 use super::log::Record;
 use super::plan::Plan;
 use super::respond::{Answer, Content};
+use super::route::{Asked, Captures, Methods};
 use super::worker::Served;
 use super::{Why, fault, forward};
 use crate::config::{Action, PathPolicy};
@@ -47,6 +48,8 @@ pub(super) struct Scratch {
     pub(super) path: Vec<u8>,
     host: Vec<u8>,
     generous: Vec<u8>,
+    /// What the route's path captured.
+    captures: Captures,
     /// A part of a limit's key while it is decoded.
     key_part: Vec<u8>,
 }
@@ -60,6 +63,7 @@ impl Default for Scratch {
             path: Vec::new(),
             host: Vec::new(),
             generous: Vec::new(),
+            captures: Captures::default(),
             key_part: Vec::new(),
         }
     }
@@ -175,6 +179,7 @@ fn decide(
         path: normal,
         host,
         generous,
+        captures,
         key_part,
         ..
     } = scratch;
@@ -212,8 +217,17 @@ fn decide(
                 .map(u8::to_ascii_lowercase),
         );
     }
-    let route = plan.table.find(host, path).ok_or(Error::NoRoute)?;
-    check_other_readings(plan, policy, route, host, path, generous)?;
+    let asked = Asked {
+        host,
+        path,
+        query: request.query.map(|query| query.of(head)),
+        method: plan.table.method(request.method_span.of(head)),
+        client: connection.client,
+        head,
+        fields,
+    };
+    let route = find_route(served, &asked, captures)?;
+    check_other_readings(served, policy, route, &asked, generous)?;
     record.route = Some(route);
     let route_config = &plan.routes[route].config;
 
@@ -230,7 +244,7 @@ fn decide(
         fields,
         host,
         path,
-        query: request.query.map(|query| query.of(head)),
+        query: asked.query,
         route: &route_config.name,
         ignore_case: route_config.ignore_case,
     };
@@ -273,16 +287,28 @@ fn ask_limits(
     limit::check(&plan.limits, limits, subject, key_part, now, decided)
 }
 
+fn find_route(served: &Served, asked: &Asked<'_>, captures: &mut Captures) -> Result<usize, Error> {
+    let table = &served.plan.table;
+    let found = table.find(asked, &served.matchers, captures, &mut ());
+    found.map_err(|methods: Methods| {
+        if methods.is_empty() {
+            Error::NoRoute
+        } else {
+            Error::MethodNotAllowed(methods)
+        }
+    })
+}
+
 /// Refuses a path that a generous upstream could read as one that another route takes: in strict policy whatever
 /// that route is, otherwise if it denies.
 fn check_other_readings(
-    plan: &Plan,
+    served: &Served,
     policy: PathPolicy,
     route: usize,
-    host: &[u8],
-    path: &[u8],
+    asked: &Asked<'_>,
     generous: &mut Vec<u8>,
 ) -> Result<(), Error> {
+    let (plan, path) = (&*served.plan, asked.path);
     // Without any of these every reading is the same, but for case.
     let plain = !path.iter().any(|byte| matches!(byte, b'%' | b'\\' | b';'))
         && !path.windows(2).any(|pair| pair == b"//");
@@ -290,7 +316,15 @@ fn check_other_readings(
         return Ok(());
     }
     most_generous_form(path, false, generous);
-    let other = plan.table.find(host, generous);
+    let asked = Asked {
+        path: generous,
+        ..*asked
+    };
+    let mut captures = Captures::default();
+    let found = plan
+        .table
+        .find(&asked, &served.matchers, &mut captures, &mut ());
+    let other = found.ok();
     let harmless = other == Some(route)
         || policy == PathPolicy::Standard && !other.is_some_and(|other| plan.routes[other].denies);
     if harmless {
@@ -366,12 +400,14 @@ fn put_refusal(
     };
     record.status = status;
     let request_id = record.request_id;
+    let served = connection.worker.served();
     connection.put_answer(&Answer {
         status,
         content: Content::Problem {
             error,
             request_id: &request_id,
             limit,
+            table: &served.plan.table,
         },
         head_only: is_head(record),
         close,

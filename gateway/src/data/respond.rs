@@ -7,6 +7,7 @@ use runtime::Buf;
 use super::codec::{put_decimal, put_status_line};
 use super::error::{Error, Refusal};
 use super::filter::limit::LimitPlan;
+use super::route::{Methods, RouteTable};
 use crate::config::FixedResponse;
 
 /// Methods that the gateway takes, besides extensions: not CONNECT and TRACE.
@@ -39,6 +40,8 @@ pub(super) enum Content<'a> {
         request_id: &'a [u8],
         /// The limit that refused, for a refusal.
         limit: Option<&'a LimitPlan>,
+        /// Knows the names of methods.
+        table: &'a RouteTable,
     },
 }
 
@@ -59,11 +62,14 @@ impl Answer<'_> {
                 error,
                 request_id,
                 limit,
+                table,
             } => {
                 put_field(out, "Content-Type", PROBLEM_JSON.as_bytes());
-                if self.status == 405 {
-                    // RFC 9110, 15.5.6: what there is instead.
-                    put_field(out, "Allow", ALLOW.as_bytes());
+                // RFC 9110, 15.5.6: what there is instead.
+                match error {
+                    Error::MethodNotAllowed(methods) => put_allow(out, table, *methods),
+                    _ if self.status == 405 => put_field(out, "Allow", ALLOW.as_bytes()),
+                    _ => {}
                 }
                 if let (Error::Limited(refusal), Some(limit)) = (error, limit) {
                     put_limit_fields(out, refusal, limit);
@@ -93,6 +99,17 @@ fn put_field(out: &mut Buf, name: &str, value: &[u8]) {
     out.put_slice(name.as_bytes());
     out.put_slice(b": ");
     out.put_slice(value);
+    out.put_slice(b"\r\n");
+}
+
+/// `Allow` (RFC 9110, 10.2.1).
+fn put_allow(out: &mut Buf, table: &RouteTable, methods: Methods) {
+    let mut before: &[u8] = b"Allow: ";
+    for name in table.method_names(methods) {
+        out.put_slice(before);
+        out.put_slice(name);
+        before = b", ";
+    }
     out.put_slice(b"\r\n");
 }
 

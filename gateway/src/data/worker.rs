@@ -20,6 +20,7 @@ use super::clock::Clock;
 use super::plan::{Plan, client_of};
 use super::request::Scratch;
 use super::request_id::RequestIds;
+use super::route::Matchers;
 use super::upstream::Pool;
 use super::{Why, connection};
 use crate::telemetry::top::{LimitTop, TopKeys};
@@ -113,6 +114,8 @@ pub(super) struct Served {
     pub(super) pools: Vec<Pool>,
     /// The busiest keys of each limit of the plan.
     pub(super) top: Vec<LimitTop>,
+    /// The regular expressions of the plan's routes.
+    pub(super) matchers: Matchers,
 }
 
 impl Worker {
@@ -205,7 +208,12 @@ pub fn run(setup: Setup, events: impl Fn(Event)) {
     let top = plan.limits.iter().map(|_| LimitTop::new(began_s)).collect();
     let worker = Rc::new(Worker {
         index,
-        served: RefCell::new(Rc::new(Served { plan, pools, top })),
+        served: RefCell::new(Rc::new(Served {
+            matchers: plan.table.matchers(),
+            plan,
+            pools,
+            top,
+        })),
         deadlines,
         metrics,
         log,

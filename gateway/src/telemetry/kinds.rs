@@ -190,7 +190,7 @@ kinds! {
         BadRequest = "bad_request",
         /// The request is larger than its route allows.
         TooLarge = "too_large",
-        /// No route serves it.
+        /// No route serves it, or none with its method.
         NoRoute = "no_route",
         /// A limit refused it.
         Limited = "limited",

@@ -26,6 +26,7 @@ mod limits;
 mod regression;
 mod request_path;
 mod robustness;
+mod routing;
 mod startup;
 mod steering;
 mod streaming;

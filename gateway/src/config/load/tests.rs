@@ -6,9 +6,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::matching::PathPattern;
 use crate::config::resolved::{
-    Action, HostPattern, KeyPart, LimitMode, LogSink, MaxKeys, OverrideKey, OverrideValue,
-    PathPattern, Rate,
+    Action, HostPattern, KeyPart, LimitMode, LogSink, MaxKeys, OverrideKey, OverrideValue, Rate,
 };
 
 const EXAMPLE: &str = include_str!(concat!(
@@ -61,16 +61,17 @@ fn the_example_loads_from_its_file() {
     assert_eq!(config.limits[1].max_keys, MaxKeys::Keys(keys));
     assert_eq!(config.upstreams[0].endpoints[0].weight.get(), 2);
     assert_eq!(config.upstreams[0].idle_timeout, Duration::from_secs(60));
+    assert_eq!(config.routes[3].path.captures(), ["id"]);
     let users = &config.routes[0];
     assert_eq!(users.hosts, [HostPattern::Exact("api.example.com".into())]);
     assert_eq!(users.path, PathPattern::Prefix("/v1/users".into()));
     assert_eq!(users.limits, [0, 3]);
     assert!(matches!(users.action, Action::Upstream(0)));
     assert_eq!(
-        config.routes[3].hosts[1],
+        config.routes[4].hosts[1],
         HostPattern::Suffix(".pages.example.com".into())
     );
-    assert_eq!(config.routes[3].path, PathPattern::Prefix("/".into()));
+    assert_eq!(config.routes[4].path, PathPattern::Prefix("/".into()));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use limiter::{Key, KeyHasher};
 
 use crate::config::KeyPart;
-use crate::data::codec::{Fields, hex_value};
+use crate::data::codec::{Fields, Plus, decode, parameters, split_at_equals};
 use crate::telemetry::top::Label;
 
 /// The marks of [`limiter::KeyParts::mark`].
@@ -153,28 +153,6 @@ fn cookies(field: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-/// Names and values of a query (`application/x-www-form-urlencoded`, WHATWG URL section 5.1), not decoded.
-fn parameters(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    query
-        .split(|&byte| byte == b'&')
-        .filter(|pair| !pair.is_empty())
-        .map(split_at_equals)
-}
-
-/// A name alone has an empty value.
-fn split_at_equals(pair: &[u8]) -> (&[u8], &[u8]) {
-    let at = pair.iter().position(|&byte| byte == b'=');
-    let (name, rest) = pair.split_at(at.unwrap_or(pair.len()));
-    (name, rest.get(1..).unwrap_or_default())
-}
-
-/// What `+` stands for.
-#[derive(Clone, Copy)]
-enum Plus {
-    IsPlus,
-    IsBlank,
-}
-
 fn decoded<'a>(value: Value<'a>, plus: Plus, buffer: &'a mut Vec<u8>) -> Value<'a> {
     let Value::Bytes(bytes) = value else {
         return value;
@@ -182,25 +160,6 @@ fn decoded<'a>(value: Value<'a>, plus: Plus, buffer: &'a mut Vec<u8>) -> Value<'
     buffer.clear();
     buffer.extend(decode(bytes, plus));
     Value::Bytes(buffer)
-}
-
-/// The octets with their percent-escapes replaced, once; what is no escape stays.
-fn decode(bytes: &[u8], plus: Plus) -> impl Iterator<Item = u8> {
-    let mut rest = bytes;
-    std::iter::from_fn(move || {
-        if let [b'%', high, low, after @ ..] = rest
-            && let (Some(high), Some(low)) = (hex_value(*high), hex_value(*low))
-        {
-            rest = after;
-            return Some(high << 4 | low);
-        }
-        let (&first, after) = rest.split_first()?;
-        rest = after;
-        Some(match (first, plus) {
-            (b'+', Plus::IsBlank) => b' ',
-            (first, _) => first,
-        })
-    })
 }
 
 #[cfg(test)]

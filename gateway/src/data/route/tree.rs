@@ -1,9 +1,10 @@
 //! The paths of one host, as a tree of segments whose edges are in one hash table.
 
+use arrayvec::ArrayVec;
 use hashbrown::HashTable;
 
-use super::RouteIndex;
-use crate::config::PathPattern;
+use super::{Captures, RouteIndex, Watch};
+use crate::config::{PATH_SEGMENTS_MAX, PathTemplate, TemplateSegment};
 
 /// Paths by segments; `FOLD`: compared without ASCII case.
 ///
@@ -14,21 +15,35 @@ pub(super) struct PathTree<const FOLD: bool> {
     edges: HashTable<Edge>,
 }
 
-/// What a path found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PathMatch {
-    /// The route.
-    pub route: RouteIndex,
-    /// It names this path alone.
-    exact: bool,
-    /// Segments that it names.
-    depth: usize,
+/// Where a path leads.
+#[derive(Debug, Default)]
+pub(super) struct Walk {
+    /// The node of the whole path, if a route names it.
+    end: Option<usize>,
+    /// Depth and node of each prefix that has routes, the shortest first.
+    prefixes: ArrayVec<(usize, usize), { PATH_SEGMENTS_MAX + 1 }>,
 }
 
 #[derive(Debug, Default)]
 struct Node {
-    exact: Option<RouteIndex>,
-    prefix: Option<RouteIndex>,
+    /// Routes of this path alone, the most specific first; so too below.
+    exact: Vec<RouteIndex>,
+    /// Routes of this path and all below it.
+    prefix: Vec<RouteIndex>,
+    /// Routes of the template that ends here.
+    template: Vec<RouteIndex>,
+    /// The child for any segment.
+    capture: Option<usize>,
+    /// A template ends here or below.
+    leads_to_template: bool,
+}
+
+/// What a path of a route is to a tree.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place<'a> {
+    Exact(&'a str),
+    Prefix(&'a str),
+    Template(&'a PathTemplate),
 }
 
 #[derive(Debug)]
@@ -41,10 +56,10 @@ struct Edge {
 /// The path `""`: the prefix `/` is here, since it holds every path.
 const ROOT: usize = 0;
 
-impl PathMatch {
-    /// Greater is more specific: exact before prefix, then by segments.
-    pub(super) fn rank(&self) -> (bool, usize) {
-        (self.exact, self.depth)
+impl Walk {
+    /// How many segments the longest prefix has that is left.
+    pub(super) fn last_prefix(&self) -> Option<usize> {
+        self.prefixes.last().map(|&(depth, _)| depth)
     }
 }
 
@@ -58,62 +73,151 @@ impl<const FOLD: bool> Default for PathTree<FOLD> {
 }
 
 impl<const FOLD: bool> PathTree<FOLD> {
-    /// Adds a route.
-    pub(super) fn insert(&mut self, pattern: &PathPattern, route: RouteIndex) {
-        match pattern {
-            PathPattern::Exact(path) => {
+    /// The routes of a place, made where it is new.
+    pub(super) fn routes_mut(&mut self, place: Place<'_>) -> &mut Vec<RouteIndex> {
+        match place {
+            Place::Exact(path) => {
                 let node = self.node(path.as_bytes());
-                self.nodes[node].exact = Some(route);
+                &mut self.nodes[node].exact
             }
-            PathPattern::Prefix(path) if path == "/" => self.nodes[ROOT].prefix = Some(route),
-            PathPattern::Prefix(path) => {
+            Place::Prefix("/") => &mut self.nodes[ROOT].prefix,
+            Place::Prefix(path) => {
                 let node = self.node(path.as_bytes());
-                self.nodes[node].prefix = Some(route);
+                &mut self.nodes[node].prefix
+            }
+            Place::Template(template) => {
+                let node = self.template_node(template);
+                &mut self.nodes[node].template
             }
         }
     }
 
-    /// The most specific route for a path. Cost: one look-up per segment, down to the deepest that a route names.
-    pub(super) fn find(&self, path: &[u8]) -> Option<PathMatch> {
-        let prefix = |node: usize, depth| {
-            self.nodes[node].prefix.map(|route| PathMatch {
-                route,
-                exact: false,
-                depth,
-            })
+    /// Follows a path as far as routes name its segments. Cost: one look-up per segment, down to the deepest that a
+    /// route names.
+    pub(super) fn walk(&self, path: &[u8], watch: &mut impl Watch) -> Walk {
+        let mut walk = Walk::default();
+        let mut note = |node: usize, depth| {
+            if !self.nodes[node].prefix.is_empty() {
+                // As long as the longest path that a route can have.
+                let _full = walk.prefixes.try_push((depth, node));
+            }
         };
-        let mut best = prefix(ROOT, 0);
+        note(ROOT, 0);
         if self.edges.is_empty() {
-            return best;
+            return walk;
         }
-        let mut node = ROOT;
-        let mut depth = 0;
+        let (mut node, mut depth) = (ROOT, 0);
         for segment in segments(path) {
+            watch.probed();
             let Some(child) = self.child(node, segment) else {
-                return best;
+                return walk;
             };
             (node, depth) = (child, depth + 1);
-            best = prefix(node, depth).or(best);
+            note(node, depth);
         }
-        self.nodes[node]
-            .exact
-            .map(|route| PathMatch {
-                route,
-                exact: true,
-                depth,
-            })
-            .or(best)
+        walk.end = Some(node);
+        walk
+    }
+
+    /// The routes of exactly this path.
+    pub(super) fn exact(&self, walk: &Walk) -> &[RouteIndex] {
+        walk.end.map_or(&[], |node| &self.nodes[node].exact)
+    }
+
+    /// The routes of the longest prefix that `walk` still has, which is taken out of it.
+    pub(super) fn pop_prefix(&self, walk: &mut Walk) -> &[RouteIndex] {
+        walk.prefixes
+            .pop()
+            .map_or(&[], |(_, node)| &self.nodes[node].prefix)
+    }
+
+    /// Whether any route has a template.
+    pub(super) fn has_templates(&self) -> bool {
+        self.nodes[ROOT].leads_to_template
+    }
+
+    /// Asks `take` about the routes of each template that holds `path`, the most specific first, until it takes one:
+    /// of two that part at a segment the one that names it. `captures` holds where the segments captured by it are.
+    pub(super) fn templates(
+        &self,
+        path: &[u8],
+        captures: &mut Captures,
+        take: &mut impl FnMut(&[RouteIndex]) -> Option<RouteIndex>,
+    ) -> Option<RouteIndex> {
+        captures.clear();
+        self.descend(path, (ROOT, 1), captures, take)
+    }
+
+    /// Follows the segment of `path` that begins at `at`, below `node`. At most as deep as a route's path.
+    fn descend(
+        &self,
+        path: &[u8],
+        (node, at): (usize, usize),
+        captures: &mut Captures,
+        take: &mut impl FnMut(&[RouteIndex]) -> Option<RouteIndex>,
+    ) -> Option<RouteIndex> {
+        let rest = path.get(at..)?;
+        let slash = rest.iter().position(|&byte| byte == b'/');
+        let segment = &rest[..slash.unwrap_or(rest.len())];
+        let end = at + segment.len();
+        let mut arrive = |child: usize, captures: &mut Captures| {
+            let Node {
+                template,
+                leads_to_template,
+                ..
+            } = &self.nodes[child];
+            match slash {
+                _ if !leads_to_template => None,
+                Some(_) => self.descend(path, (child, end + 1), captures, take),
+                None => take(template),
+            }
+        };
+        if let Some(child) = self.child(node, segment)
+            && let Some(route) = arrive(child, captures)
+        {
+            return Some(route);
+        }
+        let child = self.nodes[node].capture.filter(|_| !segment.is_empty())?;
+        captures.push(at..end);
+        let found = arrive(child, captures);
+        if found.is_none() {
+            captures.pop();
+        }
+        found
+    }
+
+    fn template_node(&mut self, template: &PathTemplate) -> usize {
+        let mut node = ROOT;
+        for segment in &template.segments {
+            self.nodes[node].leads_to_template = true;
+            node = match segment {
+                TemplateSegment::Literal(text) => self.child_or_new(node, text.as_bytes()),
+                TemplateSegment::Capture(_) => {
+                    let new = self.nodes.len();
+                    let child = *self.nodes[node].capture.get_or_insert(new);
+                    if child == new {
+                        self.nodes.push(Node::default());
+                    }
+                    child
+                }
+            };
+        }
+        self.nodes[node].leads_to_template = true;
+        node
     }
 
     /// The node of a path, made where it is new.
     fn node(&mut self, path: &[u8]) -> usize {
         let mut node = ROOT;
         for segment in segments(path) {
-            node = self
-                .child(node, segment)
-                .unwrap_or_else(|| self.add_child(node, segment));
+            node = self.child_or_new(node, segment);
         }
         node
+    }
+
+    fn child_or_new(&mut self, parent: usize, segment: &[u8]) -> usize {
+        self.child(parent, segment)
+            .unwrap_or_else(|| self.add_child(parent, segment))
     }
 
     fn child(&self, parent: usize, segment: &[u8]) -> Option<usize> {
