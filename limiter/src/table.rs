@@ -6,7 +6,7 @@
 //! beside 40 bits of time, holds three times as many keys in the same memory and needs no proof of two words belonging
 //! together; but one new key in two million would share a stranger's bucket, time would be counted in 1,024ths of an
 //! interval, so that a unit may come that much too early, and at a million units per second it would wrap every 18 minutes.
-//! Sixteen bytes buy a bucket that is exactly the key's, at exact times, for 27 bytes per live key; the price is the
+//! Sixteen bytes buy a bucket that is exactly the key's, at exact times, for 30 bytes per live key; the price is the
 //! protocol in `slot` and the admission below.
 //!
 //! # One bucket per key

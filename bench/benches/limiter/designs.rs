@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::hint::black_box;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -369,15 +370,22 @@ impl Design for Owner {
     }
 }
 
+pub(crate) fn ours(keys: usize, rate: Rate, threads: usize) -> Limiter {
+    ours_on(false, keys, rate, threads)
+}
+
 #[expect(
     clippy::expect_used,
     reason = "the numbers are constants of the benchmark"
 )]
-pub(crate) fn ours(keys: usize, rate: Rate, threads: usize) -> Limiter {
+fn ours_on(huge_pages: bool, keys: usize, rate: Rate, threads: usize) -> Limiter {
     let quota = Quota::new(rate.per_second.into(), Period::Second, rate.burst.into());
     let keys = NonZeroU64::new(keys as u64).unwrap_or(NonZeroU64::MIN);
     let shards = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
-    let table = TableOptions::new(Budget::Keys(keys)).with_shards(shards);
+    let table = TableOptions {
+        huge_pages,
+        ..TableOptions::new(Budget::Keys(keys)).with_shards(shards)
+    };
     Limiter::new(LimiterOptions {
         quota: quota.expect("a quota"),
         table,
@@ -392,6 +400,21 @@ impl Design for Ours {
     type Part = ();
     fn new(keys: usize, rate: Rate, threads: usize) -> (Self, Vec<()>) {
         (Self(ours(keys, rate, threads)), vec![(); threads])
+    }
+    fn decide(&self, (): &mut (), key: Key, now_ns: u64) -> bool {
+        self.0
+            .check(key, 1, Timestamp::from_nanos(now_ns))
+            .is_allowed()
+    }
+}
+
+/// The same with its table in pages of 2 MiB, where the system grants them.
+pub(crate) struct OursHuge(Limiter);
+
+impl Design for OursHuge {
+    type Part = ();
+    fn new(keys: usize, rate: Rate, threads: usize) -> (Self, Vec<()>) {
+        (Self(ours_on(true, keys, rate, threads)), vec![(); threads])
     }
     fn decide(&self, (): &mut (), key: Key, now_ns: u64) -> bool {
         self.0
@@ -451,10 +474,17 @@ pub(crate) struct BareRead(Vec<[AtomicU64; 8]>);
 impl Design for BareRead {
     type Part = u64;
     fn new(keys: usize, _rate: Rate, threads: usize) -> (Self, Vec<u64>) {
-        // As many lines as ours has: four slots each, 60 % of them used.
-        let lines = (keys * 10 / 24).max(1);
-        let line = |_| std::array::from_fn(|_| AtomicU64::new(0));
-        (Self((0..lines).map(line).collect()), vec![0; threads])
+        // As many lines as ours has: four slots each, 54 % of them used.
+        let lines = (keys * 100 / (54 * 4)).max(1);
+        // Written after it was made: memory that is only ever read would be one page of zeroes over and over.
+        let table: Vec<[AtomicU64; 8]> = (0..lines)
+            .map(|_| std::array::from_fn(|_| AtomicU64::new(1)))
+            .collect();
+        table
+            .iter()
+            .flatten()
+            .for_each(|word| word.store(black_box(0), Ordering::Relaxed));
+        (Self(table), vec![0; threads])
     }
     fn decide(&self, last: &mut u64, key: Key, _now_ns: u64) -> bool {
         let hash = key.hash() ^ *last;

@@ -163,13 +163,23 @@ fn run<D: Design>(
     end.saturating_since(start)
 }
 
-/// Units admitted over units allowed when threads ask for one key without a pause on the real clock.
-pub(crate) fn accuracy<D: Design>(per_second: u32, threads: usize, time: Duration) -> f64 {
-    // A tenth of a second, so that a moment without any running thread loses nothing.
+/// Units admitted over units allowed when threads ask for one key without a pause on the real clock, for this time and
+/// until so many units have refilled.
+pub(crate) fn accuracy<D: Design>(
+    per_second: u32,
+    threads: usize,
+    time: Duration,
+    units_min: u32,
+) -> f64 {
+    // A tenth of a second, so that a moment without any running thread loses nothing; of one unit at once every moment
+    // between its coming due and being asked for would be lost.
     let rate = Rate {
         per_second,
-        burst: per_second.div_ceil(10),
+        burst: per_second.div_ceil(10).max(2),
     };
+    // Half a unit longer: whether a unit that is due at the very end is still asked for would be chance.
+    let interval = SECOND / per_second;
+    let time = time.max(interval * units_min) + interval / 2;
     let traffic = Traffic::new(1, 1, false);
     let key = traffic.keys[0];
     let clock = MonotonicClock::new();

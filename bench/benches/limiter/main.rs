@@ -21,7 +21,7 @@ use bench::report::Report;
 use criterion::Criterion;
 
 use designs::{
-    ArticleGlobal, ArticleMap, BareRead, BareSwap, Design, Governor, GovernorWhole, Ours,
+    ArticleGlobal, ArticleMap, BareRead, BareSwap, Design, Governor, GovernorWhole, Ours, OursHuge,
     OursWhole, Owner, ShardedMutex, ThreadLocal,
 };
 use harness::{Traffic, accuracy, bytes_per_key, cost};
@@ -48,7 +48,7 @@ struct Row {
     steered: bool,
     cost: fn(&mut Criterion, &str, &Traffic) -> Option<f64>,
     bytes: fn(&[limiter::Key]) -> Option<f64>,
-    accuracy: fn(u32, usize, Duration) -> f64,
+    accuracy: fn(u32, usize, Duration, u32) -> f64,
     /// Below which number of threads it makes no sense.
     threads_min: usize,
     /// Whether it limits anything.
@@ -86,6 +86,7 @@ fn rows() -> Vec<Row> {
             steered: true,
             ..Row::of::<Ours>("ours, steered to the owner of the shard")
         },
+        Row::of::<OursHuge>("ours, any thread, huge pages"),
         Row::of::<OursWhole>("ours, with hash and clock (*)"),
         Row {
             limits: false,
@@ -129,11 +130,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     {
         costs[index].bytes = bytes_in_child(index);
     }
-    let grid = accuracies(
-        &rows,
-        Duration::from_millis(if quick { 50 } else { 400 }),
-        test,
-    );
+    let (time, units_min) = if quick { (50, 0) } else { (400, 20) };
+    let grid = accuracies(&rows, Duration::from_millis(time), units_min, test);
 
     let cost = cost_table(&rows, kinds, &threads, &costs, &grid);
     let accuracy = accuracy_table(&rows, &grid);
@@ -218,13 +216,13 @@ fn costs(
 }
 
 /// For each row, each rate, each number of threads; one cell each where only the harness itself is tested.
-fn accuracies(rows: &[Row], time: Duration, test: bool) -> Vec<Vec<Option<f64>>> {
+fn accuracies(rows: &[Row], time: Duration, units_min: u32, test: bool) -> Vec<Vec<Option<f64>>> {
     let grid = |row: &Row| {
         let mut cells = Vec::new();
         for rate in RATES {
             for threads in ACCURACY_THREADS {
                 let wanted = row.limits && threads >= row.threads_min && !(test && threads > 2);
-                cells.push(wanted.then(|| (row.accuracy)(rate, threads, time)));
+                cells.push(wanted.then(|| (row.accuracy)(rate, threads, time, units_min)));
             }
         }
         cells

@@ -82,7 +82,7 @@ static MAX_KEYS: Key<TableSize> = Key {
         keys: Integer::new(1, 2_000_000_000),
     },
     default: MaxKeys::Bytes(NonZeroU64::new(4 << 20).unwrap()),
-    text: "Size of the table, taken at start and never exceeded: its memory, or the keys that may have used units not refilled yet, 27 bytes each. At least 1KiB for each worker. `ringgate check -v` shows both numbers.",
+    text: "Size of the table, taken at start and never exceeded: its memory, or the keys that may have used units not refilled yet, 30 bytes each. At least 1KiB for each worker. `ringgate check -v` shows both numbers.",
 };
 
 static STATUS: Key<Integer<u16>> = Key {
