@@ -23,6 +23,7 @@ mod drain;
 mod leaks;
 mod limit_keys;
 mod limits;
+mod populations;
 mod regression;
 mod request_path;
 mod robustness;
