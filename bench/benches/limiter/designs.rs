@@ -468,29 +468,48 @@ impl Design for BareSwap {
     fn fill(&self, _parts: &mut [()], _keys: &[Key]) {}
 }
 
-/// The least that any large table does: one read of the key's line, on which the next step depends.
+/// As many lines as ours has for so many keys: four slots each, 54 % of them used.
+fn lines(keys: usize) -> Vec<[AtomicU64; 8]> {
+    let lines: Vec<[AtomicU64; 8]> = (0..(keys * 100 / (54 * 4)).max(1))
+        .map(|_| std::array::from_fn(|_| AtomicU64::new(1)))
+        .collect();
+    // Written after it was made: memory that is only ever read would be one page of zeroes over and over.
+    let words = lines.iter().flatten();
+    words.for_each(|word| word.store(black_box(0), Ordering::Relaxed));
+    lines
+}
+
+/// The word of a hash in a table of lines.
+fn word_of(lines: &[[AtomicU64; 8]], hash: u64) -> &AtomicU64 {
+    &lines[((hash >> 32) as usize * lines.len()) >> 32][hash as usize % 8]
+}
+
+/// The least that any shared limiter of many keys does: one compare-and-swap on a word of the key's line.
+pub(crate) struct BareSwapLine(Vec<[AtomicU64; 8]>);
+
+impl Design for BareSwapLine {
+    type Part = ();
+    fn new(keys: usize, _rate: Rate, threads: usize) -> (Self, Vec<()>) {
+        (Self(lines(keys)), vec![(); threads])
+    }
+    fn decide(&self, (): &mut (), key: Key, now_ns: u64) -> bool {
+        let step = |word: u64| word.max(now_ns) + 1;
+        word_of(&self.0, key.hash()).update(Ordering::AcqRel, Ordering::Acquire, step) < u64::MAX
+    }
+    fn fill(&self, _parts: &mut [()], _keys: &[Key]) {}
+}
+
+/// What memory takes to answer: one read of the key's line, for which the next one waits.
 pub(crate) struct BareRead(Vec<[AtomicU64; 8]>);
 
 impl Design for BareRead {
     type Part = u64;
     fn new(keys: usize, _rate: Rate, threads: usize) -> (Self, Vec<u64>) {
-        // As many lines as ours has: four slots each, 54 % of them used.
-        let lines = (keys * 100 / (54 * 4)).max(1);
-        // Written after it was made: memory that is only ever read would be one page of zeroes over and over.
-        let table: Vec<[AtomicU64; 8]> = (0..lines)
-            .map(|_| std::array::from_fn(|_| AtomicU64::new(1)))
-            .collect();
-        table
-            .iter()
-            .flatten()
-            .for_each(|word| word.store(black_box(0), Ordering::Relaxed));
-        (Self(table), vec![0; threads])
+        (Self(lines(keys)), vec![0; threads])
     }
     fn decide(&self, last: &mut u64, key: Key, _now_ns: u64) -> bool {
-        let hash = key.hash() ^ *last;
-        let line = ((hash >> 32) as usize * self.0.len()) >> 32;
         // Zero, which the compiler cannot know: the next line's number waits for this one's content.
-        *last = self.0[line][hash as usize % 8].load(Ordering::Relaxed);
+        *last = word_of(&self.0, key.hash() ^ *last).load(Ordering::Relaxed);
         true
     }
     fn fill(&self, _parts: &mut [u64], _keys: &[Key]) {}

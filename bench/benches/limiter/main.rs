@@ -21,8 +21,8 @@ use bench::report::Report;
 use criterion::Criterion;
 
 use designs::{
-    ArticleGlobal, ArticleMap, BareRead, BareSwap, Design, Governor, GovernorWhole, Ours, OursHuge,
-    OursWhole, Owner, ShardedMutex, ThreadLocal,
+    ArticleGlobal, ArticleMap, BareRead, BareSwap, BareSwapLine, Design, Governor, GovernorWhole,
+    Ours, OursHuge, OursWhole, Owner, ShardedMutex, ThreadLocal,
 };
 use harness::{Traffic, accuracy, bytes_per_key, cost};
 
@@ -94,6 +94,10 @@ fn rows() -> Vec<Row> {
         },
         Row {
             limits: false,
+            ..Row::of::<BareSwapLine>("bare compare-and-swap, the key's line")
+        },
+        Row {
+            limits: false,
             ..Row::of::<BareRead>("bare read of a line, each after the last")
         },
     ]
@@ -130,7 +134,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     {
         costs[index].bytes = bytes_in_child(index);
     }
-    let (time, units_min) = if quick { (50, 0) } else { (400, 20) };
+    let (time, units_min) = if quick { (50, 0) } else { (400, 10) };
     let grid = accuracies(&rows, Duration::from_millis(time), units_min, test);
 
     let cost = cost_table(&rows, kinds, &threads, &costs, &grid);
