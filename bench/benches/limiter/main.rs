@@ -1,6 +1,6 @@
 //! Limiters by cost and accuracy: one table, each row a design on the same traffic.
 //!
-//! `cargo bench -p bench --bench limiter` takes some ten minutes, with `-- --quick` under three (without ten million keys).
+//! `cargo bench -p bench --bench limiter` takes some five minutes, with `-- --quick` under two (without ten million keys).
 //! `BENCH_SAVE=DIR` writes the tables and a plot there; criterion's raw data is in `target/criterion`.
 #![expect(
     clippy::cast_possible_truncation,
