@@ -236,7 +236,7 @@ impl LimitReport {
 }
 
 impl fmt::Display for LimitReport {
-    /// `limit per_client: 4.0 MiB, 155000 keys, covers the process exactly (all 8 workers together)`.
+    /// `limit per_client: 4.0 MiB, 139000 keys, covers the process exactly (all 8 workers together)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             name,
