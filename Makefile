@@ -7,7 +7,7 @@ CARGO      ?= cargo
 
 export CARGO
 
-.PHONY: help run build test bench soak install uninstall clean
+.PHONY: help run build test bench peers soak install uninstall clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ test: ## everything that must hold
 
 bench: ## the benchmarks
 	$(CARGO) bench
+
+peers: build ## ringgate beside nginx, HAProxy, Envoy, pingora and others: some 40 minutes
+	bench/peers/install
+	bench/peers/run
 
 soak: build ## a minute of load, then: no errors, no growth
 	scripts/soak

@@ -1,0 +1,3 @@
+module article-gateway
+
+go 1.22
