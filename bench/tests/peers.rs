@@ -90,12 +90,18 @@ fn a_small_run_finds_both_gateways_right_and_limiting_by_client() {
     let limited: Vec<_> = each("limits");
     assert_eq!(limited.len(), 2);
     for found in limited {
-        assert!(found["refuses_a"] == true && found["spares_b"] == true, "{found}");
+        assert!(
+            found["refuses_a"] == true && found["spares_b"] == true,
+            "{found}"
+        );
     }
     assert_eq!(each("rounds").len(), 2 * 5);
     for round in each("rounds") {
         assert_eq!(round["failed"], 0, "{round}");
-        assert!(round["cpu_us"].as_f64().is_some_and(|cpu_us| cpu_us > 0.0), "{round}");
+        assert!(
+            round["cpu_us"].as_f64().is_some_and(|cpu_us| cpu_us > 0.0),
+            "{round}"
+        );
         let statuses = round["statuses"].as_object().expect("statuses");
         if round["case"] == "refused" && round["proxy"] != "ringgate, let through" {
             assert!(statuses.contains_key("429"), "{round}");

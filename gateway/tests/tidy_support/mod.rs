@@ -61,7 +61,8 @@ pub(crate) fn project(root: &Path) -> Vec<Source> {
             let path = entry.unwrap().path();
             let relative = path.strip_prefix(root).unwrap().to_str().unwrap();
             let name = path.file_name().unwrap().to_str().unwrap();
-            if path.is_symlink() || matches!(name, ".git" | "target" | "Cargo.lock" | "__pycache__") {
+            if path.is_symlink() || matches!(name, ".git" | "target" | "Cargo.lock" | "__pycache__")
+            {
                 continue;
             }
             if path.is_dir() {
