@@ -10,8 +10,8 @@ use bytes::BytesMut;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use gateway::config::{PathPolicy, UnderscoreHeaders};
 use gateway::data::codec::{
-    ChunkedReader, Fields, ForwardRequest, HeadLimits, HeadScanner, Normalised, RequestRules,
-    Scheme, normalise_path, parse_request, write_request_head,
+    Additions, ChunkedReader, Fields, ForwardRequest, HeadLimits, HeadScanner, Normalised,
+    RequestRules, Scheme, normalise_path, parse_request, write_request_head,
 };
 use monoio_codec::{Decoded, Decoder as _};
 use monoio_http::h1::codec::decoder::RequestHeadDecoder;
@@ -128,6 +128,7 @@ fn read_and_write(head: &[u8], fields: &mut Fields, out: &mut Vec<u8>) -> bool {
         trailers: false,
         upgrade: None,
         expect_continue: true,
+        additions: Additions::NONE,
     };
     write_request_head(out, head, &request, fields, &forward);
     !out.is_empty()

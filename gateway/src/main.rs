@@ -17,6 +17,11 @@ fn main() -> ExitCode {
             cli::check(&arguments, &environment, &mut io::stdout().lock())
                 .unwrap_or(cli::EXIT_FAILURE)
         }
+        Ok(Invocation::HashKey(arguments)) => {
+            let (mut out, mut told) = (io::stdout().lock(), io::stderr().lock());
+            cli::hash_key(&arguments, &mut io::stdin().lock(), &mut out, &mut told)
+                .unwrap_or(cli::EXIT_FAILURE)
+        }
         Err(usage) => usage.exit(),
     };
     ExitCode::from(code)

@@ -54,6 +54,7 @@ fn start(resolver: Resolver) -> Running {
         admin: Some(admin_listener),
         demo: Some(demo_listener),
         resolver,
+        credentials: Default::default(),
         state: state.clone(),
         on_signal: Box::new(|_| {}),
     });

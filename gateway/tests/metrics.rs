@@ -21,6 +21,7 @@ fn labels() -> Labels {
         routes: names(&["users", "odd \"name\"\\\n}"]),
         upstreams: names(&["api"]),
         limits: names(&["per_client"]),
+        authenticators: Vec::new(),
     }
 }
 

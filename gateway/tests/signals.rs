@@ -26,6 +26,7 @@ fn start() -> (ControlHandle, flume::Receiver<Signal>) {
         admin: None,
         demo: None,
         resolver: Resolver::default(),
+        credentials: Default::default(),
         state,
         on_signal: Box::new(move |order| orders.send(order).unwrap()),
     };

@@ -41,6 +41,11 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
 /// The data plane's modules and what each may name of the others. `request` calls the steps in order; a step knows
 /// its values, not its neighbours.
 const DATA_EDGES: &[(&str, &[&str], &str)] = &[
+    (
+        "auth",
+        &["codec", "error"],
+        "credentials are found among a request's fields; a refusal is an error",
+    ),
     ("body", &["codec"], "the codec follows a body's framing"),
     (
         "connection",
@@ -51,13 +56,13 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
     ),
     (
         "error",
-        &["codec", "route", "upstream"],
+        &["auth", "codec", "route", "upstream"],
         "names every way to fail",
     ),
     (
         "filter",
-        &["codec", "error"],
-        "keys of limits are found among a request's fields; a refusal is an error",
+        &["auth", "codec", "error"],
+        "keys of limits are found among a request's fields and in its caller; a refusal is an error",
     ),
     (
         "forward",
@@ -79,6 +84,7 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
     (
         "log",
         &[
+            "auth",
             "codec",
             "connection",
             "error",
@@ -90,12 +96,13 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
     ),
     (
         "plan",
-        &["codec", "filter", "route", "upstream"],
+        &["auth", "codec", "filter", "route", "upstream"],
         "compiles the configuration into what the steps use",
     ),
     (
         "request",
         &[
+            "auth",
             "body",
             "codec",
             "connection",
@@ -129,6 +136,7 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
     (
         "worker",
         &[
+            "auth",
             "clock",
             "connection",
             "plan",
@@ -142,10 +150,11 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
 ];
 
 /// What the control plane may name of the data plane: what it builds, starts and feeds, never a step.
-const CONTROL_TO_DATA: &[&str] = &["plan", "upstream", "worker"];
+const CONTROL_TO_DATA: &[&str] = &["auth", "plan", "upstream", "worker"];
 
 /// Directories without I/O, runtime, clock or waiting: they run under property tests, loom, Miri and fuzzers.
 const PURE: &[&str] = &[
+    "gateway/src/data/auth/",
     "gateway/src/data/codec/",
     "gateway/src/data/filter/",
     "gateway/src/data/networks.rs",

@@ -12,7 +12,7 @@ use super::resolved::{HostPattern, KeyPart, OverrideKey, OverrideValue};
 const FIELD_NAME_BYTES_MAX: usize = 128;
 
 /// What a part of a key must be, as a noun phrase.
-pub(super) const PART_EXPECTS: &str = "\"client_ip\", \"header:NAME\", \"cookie:NAME\", \"query:NAME\", \"path:N\", \"host\" or \"route\"";
+pub(super) const PART_EXPECTS: &str = "\"client_ip\", \"header:NAME\", \"cookie:NAME\", \"query:NAME\", \"path:N\", \"host\", \"route\", \"consumer\" or \"plan\"";
 
 /// Reads a part of a key.
 pub(super) fn parse_part(text: &str) -> Result<KeyPart, String> {
@@ -23,11 +23,13 @@ pub(super) fn parse_part(text: &str) -> Result<KeyPart, String> {
         ("client_ip", None) => Ok(KeyPart::ClientIp),
         ("host", None) => Ok(KeyPart::Host),
         ("route", None) => Ok(KeyPart::Route),
+        ("consumer", None) => Ok(KeyPart::Consumer),
+        ("plan", None) => Ok(KeyPart::Plan),
         ("header", Some(name)) => {
             token(text, name).map(|name| KeyPart::Header(name.to_ascii_lowercase()))
         }
         ("cookie", Some(name)) => token(text, name).map(|name| KeyPart::Cookie(name.to_owned())),
-        ("query", Some(name)) if (1..=FIELD_NAME_BYTES_MAX).contains(&name.len()) => {
+        ("query", Some(name)) if parse_query_name(name).is_ok() => {
             Ok(KeyPart::Query(name.to_owned()))
         }
         ("path", Some(number)) => number.parse().map(KeyPart::Path).map_err(|_| {
@@ -39,11 +41,11 @@ pub(super) fn parse_part(text: &str) -> Result<KeyPart, String> {
             "`{text}` lacks what to look at; write one such as \"{word}:{}\"",
             if word == "path" { "1" } else { "NAME" }
         )),
-        ("consumer" | "jwt" | "method", _) => Err(format!(
+        ("jwt" | "method", _) => Err(format!(
             "`{text}` is not supported in this version; write {PART_EXPECTS}"
         )),
         _ => {
-            let words = ["client_ip", "header", "cookie", "query", "path", "host", "route"];
+            let words = ["client_ip", "header", "cookie", "query", "path", "host", "route", "consumer", "plan"];
             let near = did_you_mean(word, words);
             Err(format!("`{text}` is not one of {PART_EXPECTS}{near}"))
         }
@@ -113,7 +115,20 @@ fn value(part: &KeyPart, text: &str, routes: &[String]) -> Result<OverrideValue,
         | KeyPart::Cookie(_)
         | KeyPart::Query(_)
         | KeyPart::Path(_)
-        | KeyPart::Route => Ok(OverrideValue::Text(text.to_owned())),
+        | KeyPart::Route
+        | KeyPart::Consumer
+        | KeyPart::Plan => Ok(OverrideValue::Text(text.to_owned())),
+    }
+}
+
+/// The name of a query parameter.
+pub(super) fn parse_query_name(name: &str) -> Result<String, String> {
+    if (1..=FIELD_NAME_BYTES_MAX).contains(&name.len()) {
+        Ok(name.to_owned())
+    } else {
+        Err(format!(
+            "a query parameter's name has 1 to {FIELD_NAME_BYTES_MAX} bytes"
+        ))
     }
 }
 

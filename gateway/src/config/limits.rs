@@ -42,7 +42,7 @@ static KEY: OneOrMore<Text<KeyPart>> = OneOrMore {
     },
     max: LIMIT_KEY_PARTS_MAX,
     default: Some(KeyPart::ClientIp),
-    text: "What is counted by: the client's address (IPv6 by `client_ip.ipv6_prefix`), a value of the request, the N-th segment of the path, the host or the route. An array counts by all of them together. Requests that lack a value share one bucket, and those that hold it several times another.",
+    text: "What is counted by: the client's address (IPv6 by `client_ip.ipv6_prefix`), a value of the request, the N-th segment of the path, the host, the route, or the consumer that `routes.auth` named, or its plan. An array counts by all of them together. Requests that lack a value share one bucket, and those that hold it several times another.",
 };
 
 static RATE: Required<Frequency> = Required {
@@ -104,6 +104,7 @@ pub(super) static OVERRIDE_KEYS: Keys = Keys {
     text: "What a listed key gets instead: `overrides = [{ key = \"10.0.0.7\", rate = \"1000/s\", burst = 2000 }, { key = \"10.1.0.0/16\", mode = \"off\" }]`. Each rate and burst has a table of its own, as large as its keys need and at most as large as the limit's.",
     rows: &[
         &OVERRIDE_KEY,
+        &OVERRIDE_PLAN,
         &OVERRIDE_RATE,
         &OVERRIDE_BURST,
         &OVERRIDE_MODE,
@@ -121,6 +122,17 @@ static OVERRIDE_KEY: OneOrMore<Text<String>> = OneOrMore {
     max: LIMIT_KEY_PARTS_MAX,
     default: None,
     text: "The key: for `client_ip` alone an address or a network, of which the longest counts and each address has a bucket; else the very value, decoded; for a key of several parts an array with a value for each.",
+};
+
+static OVERRIDE_PLAN: Optional<Text<String>> = Optional {
+    name: "plan",
+    kind: Text {
+        expects: "a name",
+        parse: parse_name,
+        show: String::clone,
+    },
+    absent: "see `key`",
+    text: "In place of `key`, where the limit counts by `consumer`: every consumer with this plan, each with a bucket of its own. An override by `key` goes before it.",
 };
 
 static OVERRIDE_RATE: Optional<Frequency> = Optional {
@@ -228,7 +240,16 @@ fn read_overrides(
     sections
         .iter()
         .filter_map(|section| {
-            let texts = section.one_or_more(&OVERRIDE_KEY);
+            let plan = section.find(&OVERRIDE_PLAN).map(|plan| plan.value);
+            let by_plan = section.has(OVERRIDE_PLAN.name);
+            if by_plan && section.has(OVERRIDE_KEY.name) {
+                section.problem(OVERRIDE_PLAN.name, "write either `key` or `plan`, not both");
+            }
+            let texts = if by_plan {
+                None
+            } else {
+                section.one_or_more(&OVERRIDE_KEY)
+            };
             let rate = section.find(&OVERRIDE_RATE);
             let burst = section.find(&OVERRIDE_BURST);
             let own_mode = section.find(&OVERRIDE_MODE).map(|mode| mode.value);
@@ -242,20 +263,16 @@ fn read_overrides(
             } else if rate.is_some() && own_mode == Some(LimitMode::Off) {
                 section.problem(OVERRIDE_RATE.name, "has no meaning with `mode = \"off\"`");
             }
-            let (parts, texts) = (parts?, texts?);
-            let secret = texts.iter().any(|text| text.secret);
-            let texts: Vec<String> = texts.into_iter().map(|text| text.value).collect();
-            let key = match parse_override(parts, &texts, routes) {
-                Ok(key) => key,
-                Err(message) => {
-                    let hidden = || "the value from the environment is no such key".into();
-                    let message = if secret { hidden() } else { message };
-                    section.problem(OVERRIDE_KEY.name, message);
-                    return None;
-                }
+            let key = match plan {
+                Some(plan) => read_plan(section, parts?, plan)?,
+                None => read_key(section, parts?, texts?, routes)?,
             };
             if !seen.insert(key.clone()) {
-                section.problem(OVERRIDE_KEY.name, "another override has this key too");
+                let (name, what) = match by_plan {
+                    true => (OVERRIDE_PLAN.name, "plan"),
+                    false => (OVERRIDE_KEY.name, "key"),
+                };
+                section.problem(name, format!("another override has this {what} too"));
             }
             Some(OverrideConfig {
                 key,
@@ -264,6 +281,32 @@ fn read_overrides(
             })
         })
         .collect()
+}
+
+fn read_plan(section: &Section<'_>, parts: &[KeyPart], plan: String) -> Option<OverrideKey> {
+    if parts.contains(&KeyPart::Consumer) {
+        return Some(OverrideKey::Plan(plan));
+    }
+    let message = "only for a limit whose `key` is \"consumer\" or holds it";
+    section.problem(OVERRIDE_PLAN.name, message);
+    None
+}
+
+fn read_key(
+    section: &Section<'_>,
+    parts: &[KeyPart],
+    texts: Vec<Located<String>>,
+    routes: &[String],
+) -> Option<OverrideKey> {
+    let secret = texts.iter().any(|text| text.secret);
+    let texts: Vec<String> = texts.into_iter().map(|text| text.value).collect();
+    parse_override(parts, &texts, routes)
+        .inspect_err(|message| {
+            let hidden = "the value from the environment is no such key";
+            let message = if secret { hidden } else { message };
+            section.problem(OVERRIDE_KEY.name, message);
+        })
+        .ok()
 }
 
 /// The quota that the limiter makes of both, which knows its own bounds.

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
+use super::credentials::Named;
 use super::error::{ConfigErrors, Position};
 use super::key::{Key, Keys, Nested};
 use super::kind::Integer;
-use super::resolved::{AdminConfig, Config};
+use super::resolved::{AdminConfig, Config, KeyPart};
 use super::section::{Reader, Section};
-use super::{limits, listeners, routes, runtime, telemetry, upstreams};
+use super::{api_keys, consumers, limits, listeners, routes, runtime, telemetry, upstreams};
 
 /// The format that this version reads.
 const VERSION: u64 = 1;
@@ -33,17 +34,11 @@ pub(super) static KEYS: Keys = Keys {
         &LISTENERS,
         &UPSTREAMS,
         &LIMITS,
+        &CONSUMERS,
+        &API_KEYS,
         &ROUTES,
     ],
-    unsupported: &[
-        "include",
-        "auth",
-        "consumers",
-        "tracing",
-        "store",
-        "tls",
-        "acme",
-    ],
+    unsupported: &["include", "auth", "tracing", "store", "tls", "acme"],
 };
 
 static VERSION_KEY: Key<Integer<u64>> = Key {
@@ -77,6 +72,20 @@ static LIMITS: Nested = Nested {
     expects: "tables by name: [limits.NAME]",
     absent: "none",
     text: "Limits, see `[limits.NAME]`.",
+};
+
+static CONSUMERS: Nested = Nested {
+    name: "consumers",
+    expects: "tables by name: [consumers.NAME]",
+    absent: "none",
+    text: "Callers, see `[consumers.NAME]`.",
+};
+
+static API_KEYS: Nested = Nested {
+    name: "api_keys",
+    expects: "tables by name: [api_keys.NAME]",
+    absent: "none",
+    text: "API keys, see `[api_keys.NAME]`.",
 };
 
 static ROUTES: Nested = Nested {
@@ -121,7 +130,7 @@ impl ConfigSource<'static> {
 
 /// Reads a configuration. `env` answers for the variables of `${VAR}`.
 ///
-/// Reads the file and waits for the disk; does not resolve names or open anything else.
+/// Reads the file and those that it names (keys, lists), and waits for the disk; does not resolve names.
 ///
 /// # Errors
 ///
@@ -144,17 +153,23 @@ pub fn load(
     }
 }
 
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    read_bounded(path, FILE_BYTES_MAX)
+}
+
+/// Reads a file of at most `bytes_max` bytes; a bound also for a path that names something else, such as a device.
 #[expect(
     clippy::disallowed_types,
-    reason = "the configuration is read before any worker runs"
+    reason = "the control plane and who starts it read files, no worker does"
 )]
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+pub(super) fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     std::fs::File::open(path)?
-        .take(FILE_BYTES_MAX + 1)
+        .take(bytes_max + 1)
         .read_to_end(&mut bytes)?;
-    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
-        return Err(io::Error::other("it is larger than 64MiB"));
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > bytes_max {
+        let most = super::units::show_size(bytes_max);
+        return Err(io::Error::other(format!("it is larger than {most}")));
     }
     Ok(bytes)
 }
@@ -240,6 +255,13 @@ fn decode<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Confi
     let upstreams = upstreams::read(top.named_tables(&UPSTREAMS, &upstreams::KEYS));
     let route_names = top.peek(&ROUTES, "name");
     let limits = limits::read(top.named_tables(&LIMITS, &limits::KEYS), &route_names);
+    let consumers = consumers::read(top.named_tables(&CONSUMERS, &consumers::KEYS));
+    let mut authenticators = Named::default();
+    api_keys::read(
+        top.named_tables(&API_KEYS, &api_keys::KEYS),
+        &mut authenticators,
+    );
+    let authenticators = authenticators.list;
     let names = routes::Names {
         upstreams: upstreams
             .iter()
@@ -247,6 +269,15 @@ fn decode<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Confi
             .map(|(each, index)| (&*each.name, index))
             .collect(),
         limits: limits
+            .iter()
+            .zip(0..)
+            .map(|(each, index)| (&*each.name, index))
+            .collect(),
+        identity_limits: limits
+            .iter()
+            .map(|each| each.key.iter().any(KeyPart::is_of_caller))
+            .collect(),
+        authenticators: authenticators
             .iter()
             .zip(0..)
             .map(|(each, index)| (&*each.name, index))
@@ -264,6 +295,8 @@ fn decode<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Confi
             .collect(),
         upstreams,
         limits,
+        consumers,
+        authenticators,
         routes,
     })
 }

@@ -5,10 +5,14 @@
 //! page are made from the rows.
 
 mod address;
+mod api_keys;
 mod conditions;
+mod consumers;
+mod credentials;
 mod error;
 mod interpolate;
 mod key;
+mod key_file;
 mod kind;
 mod limit_key;
 mod limits;
@@ -27,6 +31,7 @@ mod units;
 mod upstreams;
 
 pub use error::{ConfigErrors, Position, Problem};
+pub use key_file::{digest, entry, read as read_key_file, state as file_state};
 pub use load::{ConfigSource, load};
 pub use matching::{
     CLIENT_NETWORKS_MAX, CONDITIONS_MAX, Conditions, EXTENSION_METHODS_MAX, HeaderCondition,
@@ -35,9 +40,10 @@ pub use matching::{
 };
 pub use reference::reference;
 pub use resolved::{
-    AccessLogConfig, Action, AdminConfig, ClientIpConfig, Config, DriverChoice, EndpointAddress,
-    EndpointConfig, FixedResponse, HostPattern, KeyPart, LIMIT_KEY_PARTS_MAX, LIMIT_OVERRIDES_MAX,
-    LimitConfig, LimitMode, ListenerConfig, LogFormat, LogSink, MaxKeys, OverrideConfig,
-    OverrideKey, OverrideValue, PathPolicy, ROUTE_LIMITS_MAX, Rate, RouteConfig, RuntimeConfig,
-    Steer, UnderscoreHeaders, UpstreamConfig,
+    AccessConfig, AccessLogConfig, Action, AdminConfig, ApiKey, ApiKeysConfig, AuthenticatorConfig,
+    AuthenticatorKind, ClientIpConfig, Config, ConsumerConfig, CredentialPlace, DriverChoice,
+    EndpointAddress, EndpointConfig, FileState, FixedResponse, GROUPS_MAX, HostPattern, KeyPart,
+    LIMIT_KEY_PARTS_MAX, LIMIT_OVERRIDES_MAX, LimitConfig, LimitMode, ListenerConfig, LogFormat,
+    LogSink, MaxKeys, OverrideConfig, OverrideKey, OverrideValue, PathPolicy, ROUTE_AUTH_MAX,
+    ROUTE_LIMITS_MAX, Rate, RouteConfig, RuntimeConfig, Steer, UnderscoreHeaders, UpstreamConfig,
 };

@@ -3,10 +3,12 @@
 use std::fmt::Write as _;
 
 use super::key::{Keys, Row};
-use super::{limits, listeners, load, respond, routes, runtime, telemetry, upstreams};
+use super::{
+    api_keys, consumers, limits, listeners, load, respond, routes, runtime, telemetry, upstreams,
+};
 
 /// The sections in the order of the page.
-static SECTIONS: [&Keys; 13] = [
+static SECTIONS: [&Keys; 15] = [
     &load::KEYS,
     &runtime::KEYS,
     &telemetry::ADMIN_KEYS,
@@ -18,6 +20,8 @@ static SECTIONS: [&Keys; 13] = [
     &upstreams::ENDPOINT_KEYS,
     &limits::KEYS,
     &limits::OVERRIDE_KEYS,
+    &consumers::KEYS,
+    &api_keys::KEYS,
     &routes::KEYS,
     &respond::KEYS,
 ];
@@ -98,6 +102,7 @@ mod tests {
                 format!("{listener}[[upstreams.NAME.endpoints]]\naddress = 'a:1'\n{lines}")
             }
             "[limits.NAME]" => format!("{listener}{header}\nrate = '5/s'\n{lines}"),
+            "[api_keys.NAME]" => format!("{listener}{header}\nfile = '/dev/null'\n{lines}"),
             "limits.NAME.overrides" => {
                 format!(
                     "{listener}[limits.a]\nrate = '5/s'\n[[limits.a.overrides]]\nkey = '::1'\nmode = 'off'\n{lines}"
@@ -117,9 +122,10 @@ mod tests {
         for keys in SECTIONS {
             for row in keys.rows {
                 let default = row.default();
-                // An empty array of hosts is refused when written: it would say nothing.
-                let Some(value) = default.strip_prefix('`').filter(|_| row.name() != "hosts")
-                else {
+                // An empty array of hosts is refused when written: it would say nothing. So are those that open a route.
+                let refused = keys.header == "[[routes]]"
+                    && ["hosts", "auth", "auth_optional", "groups"].contains(&row.name());
+                let Some(value) = default.strip_prefix('`').filter(|_| !refused) else {
                     continue;
                 };
                 let line = format!("{} = {}\n", row.name(), value.trim_end_matches('`'));

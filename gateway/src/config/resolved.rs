@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU8, NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
 
@@ -30,8 +30,84 @@ pub struct Config {
     pub upstreams: Vec<UpstreamConfig>,
     /// Limits by index; routes refer to them by that index.
     pub limits: Vec<LimitConfig>,
+    /// Consumers by name, in the order of the file.
+    pub consumers: Vec<ConsumerConfig>,
+    /// Authenticators by index; routes refer to them by that index. No two have one name.
+    pub authenticators: Vec<AuthenticatorConfig>,
     /// Routes in the order of the file.
     pub routes: Vec<RouteConfig>,
+}
+
+/// One of `[consumers.NAME]`.
+#[derive(Clone, Debug)]
+pub struct ConsumerConfig {
+    /// Unique name.
+    pub name: String,
+    /// Groups it belongs to, at most [`GROUPS_MAX`].
+    pub groups: Vec<String>,
+    /// Its plan.
+    pub plan: Option<String>,
+}
+
+/// Most groups of a consumer, and of those that a route lets in.
+pub const GROUPS_MAX: usize = 32;
+/// Most authenticators of a route.
+pub const ROUTE_AUTH_MAX: usize = 4;
+
+/// What tells who a caller is.
+#[derive(Clone, Debug)]
+pub struct AuthenticatorConfig {
+    /// Unique among all authenticators.
+    pub name: String,
+    /// Credentials go on to the upstream.
+    pub forward_credentials: bool,
+    /// How it tells.
+    pub kind: AuthenticatorKind,
+}
+
+/// The kinds of authenticators.
+#[derive(Clone, Debug)]
+pub enum AuthenticatorKind {
+    /// One of `[api_keys.NAME]`.
+    ApiKeys(ApiKeysConfig),
+}
+
+/// What is particular to `[api_keys.NAME]`.
+#[derive(Clone, Debug)]
+pub struct ApiKeysConfig {
+    /// Where a request holds its key.
+    pub from: CredentialPlace,
+    /// The file of hashed keys, which is read again while the gateway runs.
+    pub file: PathBuf,
+    /// What it held when the configuration was read.
+    pub keys: Vec<ApiKey>,
+    /// The file's state before that.
+    pub state: Option<FileState>,
+}
+
+/// When a file was last written, its size, and which file it is: what changes when it is written or another takes its
+/// place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileState(pub(super) (SystemTime, u64, u64));
+
+/// Where a request holds a credential.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CredentialPlace {
+    /// In the header with this name, in lower case; in `authorization` after `Bearer`.
+    Header(String),
+    /// In the query parameter with this name.
+    Query(String),
+    /// In the cookie with this name.
+    Cookie(String),
+}
+
+/// A line of a file of keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiKey {
+    /// Whose it is.
+    pub consumer: String,
+    /// SHA-256 of the key.
+    pub digest: [u8; 32],
 }
 
 /// `[runtime]`.
@@ -273,6 +349,8 @@ pub enum OverrideKey {
     Network(IpNet),
     /// This key, with a value for each part.
     Values(Vec<OverrideValue>),
+    /// Every consumer with this plan.
+    Plan(String),
 }
 
 /// The value of one part of a key.
@@ -310,6 +388,18 @@ pub enum KeyPart {
     Host,
     /// The route.
     Route,
+    /// The consumer that an authenticator named.
+    Consumer,
+    /// That consumer's plan.
+    Plan,
+}
+
+impl KeyPart {
+    /// Whether it is known only of a caller that an authenticator has named.
+    #[must_use]
+    pub const fn is_of_caller(&self) -> bool {
+        matches!(self, Self::Consumer | Self::Plan)
+    }
 }
 
 impl fmt::Display for KeyPart {
@@ -323,6 +413,8 @@ impl fmt::Display for KeyPart {
             Self::Path(number) => write!(f, "path:{number}"),
             Self::Host => f.write_str("host"),
             Self::Route => f.write_str("route"),
+            Self::Consumer => f.write_str("consumer"),
+            Self::Plan => f.write_str("plan"),
         }
     }
 }
@@ -353,6 +445,8 @@ pub struct RouteConfig {
     pub conditions: Conditions,
     /// What is done with a request.
     pub action: Action,
+    /// Who may use it.
+    pub access: AccessConfig,
     /// Indices into `Config::limits`, in the order of the file; at most [`ROUTE_LIMITS_MAX`].
     pub limits: Vec<usize>,
     /// Longest request body; `None`: unlimited.
@@ -361,6 +455,17 @@ pub struct RouteConfig {
     pub timeout: Option<Duration>,
     /// Protocols to which a request may be upgraded, lower case (`websocket`).
     pub upgrade: Vec<String>,
+}
+
+/// Who may use a route.
+#[derive(Clone, Debug, Default)]
+pub struct AccessConfig {
+    /// Indices into `Config::authenticators`, asked in this order; at most [`ROUTE_AUTH_MAX`]. Empty: everybody may.
+    pub auth: Vec<usize>,
+    /// A request without credentials passes as nobody's.
+    pub optional: bool,
+    /// The caller is in one of these; empty: whoever it is.
+    pub groups: Vec<String>,
 }
 
 /// Most limits of a route.

@@ -7,13 +7,16 @@ use super::address::{
     is_capture_name, parse_host, parse_name, parse_path, parse_prefix, show_path,
 };
 use super::conditions;
+use super::consumers::{GROUP_KIND, read_groups};
 use super::key::{Key, Keys, List, Nested, Optional, Required};
 use super::kind::{Flag, Or, Size, Text, Time};
 use super::matching::{
     Conditions, EXTENSION_METHODS_MAX, PATH_CAPTURES_MAX, PATH_REGEXES_PER_HOST_MAX, PathPattern,
     PathTemplate, Pattern, ROUTES_PER_PATH_MAX, TemplateSegment,
 };
-use super::resolved::{Action, HostPattern, ROUTE_LIMITS_MAX, RouteConfig};
+use super::resolved::{
+    AccessConfig, Action, HostPattern, ROUTE_AUTH_MAX, ROUTE_LIMITS_MAX, RouteConfig,
+};
 use super::respond;
 use super::section::{Located, Section};
 
@@ -35,13 +38,15 @@ pub(super) static KEYS: Keys = Keys {
         &conditions::CLIENT_NETWORKS,
         &UPSTREAM,
         &RESPOND,
+        &AUTH,
+        &AUTH_OPTIONAL,
+        &GROUPS,
         &LIMITS,
         &MAX_BODY,
         &TIMEOUT,
         &UPGRADE,
     ],
     unsupported: &[
-        "auth",
         "method",
         "per_try_timeout",
         "priority",
@@ -144,6 +149,29 @@ static RESPOND: Nested = Nested {
     text: "Answer without any upstream, see `routes.respond`.",
 };
 
+static AUTH: List<Text<String>> = List {
+    name: "auth",
+    item: Text {
+        expects: "the name of an authenticator",
+        parse: parse_name,
+        show: String::clone,
+    },
+    text: "Authenticators by name, at most 4, asked in this order: the first whose credential the request holds decides. None: everybody may.",
+};
+
+static AUTH_OPTIONAL: Key<Flag> = Key {
+    name: "auth_optional",
+    kind: Flag,
+    default: false,
+    text: "Let requests without any credential pass, as nobody's. A wrong credential is still refused.",
+};
+
+static GROUPS: List<Text<String>> = List {
+    name: "groups",
+    item: GROUP_KIND,
+    text: "Let in only callers of one of these groups, at most 32; others get 403.",
+};
+
 static LIMITS: List<Text<String>> = List {
     name: "limits",
     item: Text {
@@ -193,6 +221,10 @@ pub(super) struct Names<'a> {
     pub upstreams: BTreeMap<&'a str, usize>,
     /// Limits with their indices.
     pub limits: BTreeMap<&'a str, usize>,
+    /// Whether each limit counts by who the caller is.
+    pub identity_limits: Vec<bool>,
+    /// Authenticators with their indices.
+    pub authenticators: BTreeMap<&'a str, usize>,
 }
 
 /// Where a route answers: host, path (in lower case where case is ignored), and whether case is ignored.
@@ -245,7 +277,8 @@ pub(super) fn read(sections: &[Section<'_>], names: &Names<'_>) -> Vec<RouteConf
                 ignore_case,
                 conditions,
                 action: read_action(section, &names.upstreams),
-                limits: read_limits(section, &names.limits),
+                access: read_access(section, names),
+                limits: read_limits(section, names),
                 max_body: section.get(&MAX_BODY),
                 timeout: section.get(&TIMEOUT),
                 upgrade: section
@@ -444,12 +477,76 @@ fn read_action(section: &Section<'_>, upstreams: &BTreeMap<&str, usize>) -> Acti
     }
 }
 
-fn read_limits(section: &Section<'_>, limits: &BTreeMap<&str, usize>) -> Vec<usize> {
+fn read_access(section: &Section<'_>, names: &Names<'_>) -> AccessConfig {
+    let mut auth: Vec<usize> = Vec::new();
+    for name in section.list(&AUTH) {
+        let Some(index) = resolve(
+            section,
+            AUTH.name,
+            "authenticator",
+            &name,
+            &names.authenticators,
+        ) else {
+            continue;
+        };
+        if auth.contains(&index) {
+            let message = format!("{} is there twice", name.shown());
+            section.problem_at(name.at, AUTH.name, message);
+        } else {
+            auth.push(index);
+        }
+    }
+    if auth.len() > ROUTE_AUTH_MAX {
+        let found = auth.len();
+        let message = format!("a route has at most {ROUTE_AUTH_MAX} authenticators; found {found}");
+        section.problem(AUTH.name, message);
+    }
+    if section.is_empty_array(AUTH.name) {
+        // An empty variable or a slip must not open what was meant to be closed.
+        section.problem(
+            AUTH.name,
+            "an empty array; to let everybody in leave the key out",
+        );
+    }
+    let access = AccessConfig {
+        auth,
+        optional: section.get(&AUTH_OPTIONAL),
+        groups: read_groups(section, &GROUPS),
+    };
+    for name in [AUTH_OPTIONAL.name, GROUPS.name] {
+        if section.has(name) && !section.has(AUTH.name) {
+            section.problem(name, "has no meaning without `auth`");
+        }
+    }
+    if section.is_empty_array(GROUPS.name) {
+        section.problem(
+            GROUPS.name,
+            "an empty array; to let in every caller leave the key out",
+        );
+    }
+    if access.optional && !access.groups.is_empty() {
+        section.problem(
+            AUTH_OPTIONAL.name,
+            "nobody's requests are in none of the `groups`",
+        );
+    }
+    access
+}
+
+fn read_limits(section: &Section<'_>, names: &Names<'_>) -> Vec<usize> {
+    let limits = &names.limits;
     let mut indices: Vec<usize> = Vec::new();
     for name in section.list(&LIMITS) {
         let Some(index) = resolve(section, LIMITS.name, "limit", &name, limits) else {
             continue;
         };
+        if names.identity_limits.get(index) == Some(&true) && !section.has(AUTH.name) {
+            let message = format!(
+                "{} counts by who the caller is, which nobody knows without `auth`",
+                name.shown()
+            );
+            section.problem_at(name.at, LIMITS.name, message);
+        }
         if indices.contains(&index) {
             section.problem_at(
                 name.at,
@@ -480,7 +577,7 @@ fn resolve(
     if index.is_none() {
         let near = section.reader().suggest(name, known.keys().copied());
         let none = if known.is_empty() {
-            format!("; there is no [{what}s.NAME] at all")
+            format!("; there is {} at all", none_of(what))
         } else {
             near
         };
@@ -491,6 +588,14 @@ fn resolve(
         );
     }
     index
+}
+
+/// The sections that would hold one.
+fn none_of(what: &str) -> String {
+    match what {
+        "authenticator" => "no authenticator such as [api_keys.NAME]".into(),
+        _ => format!("no [{what}s.NAME]"),
+    }
 }
 
 fn parse_protocol(text: &str) -> Result<String, String> {

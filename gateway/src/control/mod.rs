@@ -7,6 +7,7 @@
 
 pub mod access_log;
 pub mod admin;
+pub mod credentials;
 pub mod demo;
 pub mod lifecycle;
 pub mod resolve;
@@ -28,6 +29,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
 use admin::AdminState;
+use credentials::Credentials;
 use resolve::Resolver;
 use signal::{Signal, Signals};
 
@@ -44,6 +46,8 @@ pub struct ControlSetup {
     pub demo: Option<TcpListener>,
     /// The names of endpoints.
     pub resolver: Resolver,
+    /// The files of keys.
+    pub credentials: Credentials,
     /// What the admin pages show.
     pub state: AdminState,
     /// Called on the control thread for every order; must not wait.
@@ -112,11 +116,13 @@ fn run(
         admin,
         demo,
         mut resolver,
+        credentials,
         state,
         on_signal,
     } = setup;
     runtime.block_on(async move {
         let process = Arc::clone(&state.process);
+        tokio::spawn(credentials.watch(Arc::clone(&process)));
         tokio::spawn(sweep::run(Arc::clone(&state.plan)));
         let begin = || -> io::Result<Signals> {
             if let Some(listener) = admin {

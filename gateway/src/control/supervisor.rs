@@ -15,6 +15,7 @@ use runtime::{Choice, Options, Report, cores};
 
 use super::access_log::AccessLog;
 use super::admin::AdminState;
+use super::credentials::Credentials;
 use super::lifecycle::{Lifecycle, Phase};
 use super::resolve::Resolver;
 use super::signal::Signal;
@@ -158,7 +159,7 @@ fn prepare(
         .collect();
     let metrics = metrics(config, cores.len());
     let labels = Arc::new(labels(config));
-    let process = Arc::new(ProcessMetrics::default());
+    let process = Arc::new(ProcessMetrics::new(config.authenticators.len()));
     let lifecycle = Arc::new(Lifecycle::default());
     let access_log = AccessLog::start(
         &config.access_log,
@@ -169,10 +170,12 @@ fn prepare(
 
     let (events, inbox) = flume::unbounded();
     let signals = events.clone();
+    let credentials = Credentials::new(config, &plan);
     let control = ControlHandle::start(ControlSetup {
         admin,
         demo,
         resolver: names.resolver,
+        credentials,
         state: AdminState {
             lifecycle: Arc::clone(&lifecycle),
             workers: Arc::clone(&metrics),
@@ -487,6 +490,11 @@ fn labels(config: &Config) -> Labels {
             .limits
             .iter()
             .map(|limit| limit.name.clone())
+            .collect(),
+        authenticators: config
+            .authenticators
+            .iter()
+            .map(|each| each.name.clone())
             .collect(),
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Why;
+use super::auth::Denied;
 use super::codec::{ChunkError, HeadError, PathError, RequestError, ResponseError};
 use super::route::Methods;
 use super::upstream::LeaseError;
@@ -23,6 +24,10 @@ pub(super) enum Error {
     NoRoute,
     /// Routes take it, but only with these methods.
     MethodNotAllowed(Methods),
+    /// Nobody knows the caller.
+    Unauthorized(Denied),
+    /// The caller is known and may not; why.
+    Forbidden(&'static str),
     /// A limit refused it.
     Limited(Refusal),
     /// The body is longer than the route takes.
@@ -86,6 +91,8 @@ impl Error {
             Self::AmbiguousPath => 400,
             Self::NoRoute => 404,
             Self::MethodNotAllowed(_) => 405,
+            Self::Unauthorized(_) => 401,
+            Self::Forbidden(_) => 403,
             Self::Limited(_) => 429,
             Self::BodyTooLarge => 413,
             Self::ClientTimeout(Why::Head | Why::Body) => 408,
@@ -107,6 +114,8 @@ impl Error {
             Self::AmbiguousPath => "path_ambiguous",
             Self::NoRoute => "no_route",
             Self::MethodNotAllowed(_) => "method_not_allowed",
+            Self::Unauthorized(denied) => denied.reason,
+            Self::Forbidden(reason) => reason,
             Self::Limited(_) => "limited",
             Self::BodyTooLarge => "body_too_large",
             Self::Chunk(error) => error.name(),
@@ -140,6 +149,8 @@ impl Error {
             }
             Self::Chunk(_) => End::BadRequest,
             Self::NoRoute | Self::MethodNotAllowed(_) => End::NoRoute,
+            Self::Unauthorized(_) => End::Unauthorized,
+            Self::Forbidden(_) => End::Forbidden,
             Self::Limited(_) => End::Limited,
             Self::BodyTooLarge => End::TooLarge,
             Self::ClientTimeout(_) => End::ClientTimeout,

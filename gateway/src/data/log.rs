@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::auth::Caller;
 use super::codec::{self, RequestHead};
 use super::connection::Connection;
 use super::error::Error;
@@ -29,6 +30,7 @@ pub(super) struct Record {
     pub(super) upstream_answered: bool,
     pub(super) retries: u8,
     pub(super) limit: Option<(usize, LimitOutcome)>,
+    pub(super) caller: Option<Caller>,
 }
 
 impl Record {
@@ -48,6 +50,7 @@ impl Record {
             upstream_answered: false,
             retries: 0,
             limit: None,
+            caller: None,
         }
     }
 
@@ -113,10 +116,10 @@ impl Record {
             path: self
                 .request
                 .map_or(&b""[..], |request| request.path.of(head)),
-            query: self
-                .request
-                .and_then(|request| request.query)
-                .map(|query| query.of(head)),
+            query: scratch.taken_out.query_to_log().or_else(|| {
+                let query = self.request.and_then(|request| request.query);
+                query.map(|query| query.of(head))
+            }),
             version: match self.request.map(|request| request.version) {
                 Some(codec::Version::Http10) => Version::Http10,
                 _ => Version::Http11,
@@ -154,6 +157,10 @@ impl Record {
             end: error.map_or(End::Ok, Error::end),
             error_type: error.map_or("", Error::name),
             retries: self.retries,
+            consumer: self
+                .caller
+                .as_ref()
+                .map_or(&b""[..], |caller| caller.identity().name.as_bytes()),
             limit: self.limit.map(|(limit, outcome)| (narrow(limit), outcome)),
             connect: self.connect,
             first_byte: self.first_byte,

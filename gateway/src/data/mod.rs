@@ -1,5 +1,6 @@
 //! The data plane, in the order of a request's life. Runs on workers only; never imports `control`.
 
+pub mod auth;
 mod body;
 mod clock;
 pub mod codec;

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use limiter::{Budget, Concurrency, Key, KeyHasher, Permit, TableOptions, Timestamp};
 
+use super::auth::AuthPlan;
 use super::codec::{HeadLimits, RequestRules, Scheme};
 use super::filter::limit::LimitPlan;
 use super::route::RouteTable;
@@ -27,6 +28,8 @@ pub struct Plan {
     pub upstreams: Vec<Arc<Upstream>>,
     /// The limits, in the order of the config.
     pub limits: Vec<LimitPlan>,
+    /// The authenticators, in the order of the config.
+    pub authenticators: Vec<AuthPlan>,
     /// How a client is recognised.
     pub client_ip: ClientIpConfig,
     /// Makes the keys of the limits; one for the process.
@@ -56,7 +59,7 @@ pub struct ListenerPlan {
 pub struct RoutePlan {
     /// What the config says.
     pub config: RouteConfig,
-    /// It answers with an error: what must not be got around by writing a path another way.
+    /// It answers with an error, or only to those it knows: what must not be got around by writing a path another way.
     pub denies: bool,
 }
 
@@ -97,7 +100,8 @@ impl Plan {
         });
         let upstreams = upstreams.collect();
         let routes = config.routes.iter().map(|route| RoutePlan {
-            denies: matches!(&route.action, Action::Respond(answer) if answer.status >= 400),
+            denies: !route.access.auth.is_empty()
+                || matches!(&route.action, Action::Respond(answer) if answer.status >= 400),
             config: route.clone(),
         });
         let ipv6_prefix = config.client_ip.ipv6_prefix;
@@ -106,7 +110,12 @@ impl Plan {
             .iter()
             .map(|limit| LimitPlan::new(limit, workers, &hasher, ipv6_prefix))
             .collect::<Result<_, _>>()?;
+        let authenticators = config
+            .authenticators
+            .iter()
+            .map(|each| AuthPlan::new(each, &config.consumers, hasher));
         Ok(Self {
+            authenticators: authenticators.collect(),
             listeners: config
                 .listeners
                 .iter()

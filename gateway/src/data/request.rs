@@ -4,10 +4,11 @@
 //! 1. the head, found by `connection`, is read (`codec`)
 //! 2. the path is brought to its one form (`codec`)
 //! 3. the route is found (`route`)
-//! 4. limits are asked (`filter::limit`)
-//! 5. the route answers (`respond`), or an upstream does (`upstream`, `forward`)
-//! 6. what went wrong becomes an answer (`respond`)
-//! 7. the request is counted and logged (`log`)
+//! 4. who the caller is, is asked (`auth`)
+//! 5. limits are asked (`filter::limit`)
+//! 6. the route answers (`respond`), or an upstream does (`upstream`, `forward`)
+//! 7. what went wrong becomes an answer (`respond`)
+//! 8. the request is counted and logged (`log`)
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use runtime::{Buf, Expiry};
 
+use super::auth::{self, Caller, TakenOut};
 use super::body::{Sink, Transfer};
 use super::codec::{
     BodyFraming, Fields, Normalised, RequestHead, TargetForm, Version, check_query, host_of,
@@ -30,7 +32,7 @@ use super::respond::{Answer, Content};
 use super::route::{Asked, Captures, Methods};
 use super::worker::Served;
 use super::{Why, fault, forward};
-use crate::config::{Action, PathPolicy};
+use crate::config::{AccessConfig, Action, PathPolicy};
 use crate::telemetry::{LimitOutcome, MetricsWriter};
 
 /// A body that nobody wants is read to its end if it is this short, so that the connection can stay.
@@ -50,8 +52,10 @@ pub(super) struct Scratch {
     generous: Vec<u8>,
     /// What the route's path captured.
     captures: Captures,
-    /// A part of a limit's key while it is decoded.
+    /// A part of a limit's key, or a credential, while it is decoded.
     key_part: Vec<u8>,
+    /// What is left of the query and the cookies without credentials.
+    pub(super) taken_out: TakenOut,
 }
 
 impl Default for Scratch {
@@ -65,6 +69,7 @@ impl Default for Scratch {
             generous: Vec::new(),
             captures: Captures::default(),
             key_part: Vec::new(),
+            taken_out: TakenOut::default(),
         }
     }
 }
@@ -162,9 +167,10 @@ fn take_head(connection: &mut Connection, scratch: &mut Scratch, range: Range<us
     *buf = head.split_off(range.end);
     head.consume(range.start);
     scratch.head = head;
+    scratch.taken_out.clear();
 }
 
-/// Steps 1 to 4. Does not wait.
+/// Steps 1 to 5. Does not wait.
 fn decide(
     connection: &Connection,
     served: &Served,
@@ -181,6 +187,7 @@ fn decide(
         generous,
         captures,
         key_part,
+        taken_out,
         ..
     } = scratch;
     let head = head.data();
@@ -190,8 +197,74 @@ fn decide(
     if request.max_forwards == Some(0) {
         return Ok(Decision::Options);
     }
-    normal.clear();
     let policy = listener.config.path_policy;
+    let path = one_path(&request, head, policy, normal)?;
+
+    host.clear();
+    if let Some(authority) = request.authority {
+        host.extend(
+            host_of(authority.of(head))
+                .iter()
+                .map(u8::to_ascii_lowercase),
+        );
+    }
+    let query = request.query.map(|query| query.of(head));
+    let asked = Asked {
+        host,
+        path,
+        query,
+        method: plan.table.method(request.method_span.of(head)),
+        client: connection.client,
+        head,
+        fields,
+    };
+    let route = find_route(served, &asked, captures)?;
+    check_other_readings(served, policy, route, &asked, generous)?;
+    record.route = Some(route);
+    let route_config = &plan.routes[route].config;
+
+    if let (BodyFraming::Length(length), Some(most)) = (request.framing, route_config.max_body)
+        && length > most
+    {
+        return Err(Error::BodyTooLarge);
+    }
+    let access = &route_config.access;
+    let caller = if access.auth.is_empty() {
+        None
+    } else {
+        identify(served, access, (head, query), fields, (key_part, taken_out))?
+    };
+    let subject = Subject {
+        hasher: &plan.hasher,
+        client: connection.client,
+        client_key: connection.client_key,
+        head,
+        fields,
+        host,
+        path,
+        query,
+        route: &route_config.name,
+        caller: caller.as_ref().map(Caller::identity),
+        ignore_case: route_config.ignore_case,
+    };
+    let limited = ask_limits(connection, served, route, &subject, key_part, record);
+    record.caller = caller;
+    limited?;
+
+    Ok(match route_config.action {
+        Action::Respond(_) => Decision::Respond { route },
+        Action::Upstream(upstream) => Decision::Forward { upstream },
+    })
+}
+
+/// The path in its one form: where it lies in the head, or else in `normal`.
+fn one_path<'a>(
+    request: &RequestHead,
+    head: &'a [u8],
+    policy: PathPolicy,
+    normal: &'a mut Vec<u8>,
+) -> Result<&'a [u8], Error> {
+    normal.clear();
     let path: &[u8] = match request.form {
         TargetForm::Asterisk => b"/",
         TargetForm::Origin | TargetForm::Absolute => {
@@ -208,52 +281,27 @@ fn decide(
     if let Some(query) = request.query {
         check_query(query.of(head), policy).map_err(Error::Path)?;
     }
+    Ok(path)
+}
 
-    host.clear();
-    if let Some(authority) = request.authority {
-        host.extend(
-            host_of(authority.of(head))
-                .iter()
-                .map(u8::to_ascii_lowercase),
-        );
-    }
-    let asked = Asked {
-        host,
-        path,
-        query: request.query.map(|query| query.of(head)),
-        method: plan.table.method(request.method_span.of(head)),
-        client: connection.client,
+/// Asks the authenticators of a route who calls; takes the credentials out.
+fn identify(
+    served: &Served,
+    access: &AccessConfig,
+    (head, query): (&[u8], Option<&[u8]>),
+    fields: &mut Fields,
+    (buffer, taken_out): (&mut Vec<u8>, &mut TakenOut),
+) -> Result<Option<Caller>, Error> {
+    let plans = &served.plan.authenticators;
+    let asked = auth::Request {
         head,
         fields,
+        query,
     };
-    let route = find_route(served, &asked, captures)?;
-    check_other_readings(served, policy, route, &asked, generous)?;
-    record.route = Some(route);
-    let route_config = &plan.routes[route].config;
-
-    if let (BodyFraming::Length(length), Some(most)) = (request.framing, route_config.max_body)
-        && length > most
-    {
-        return Err(Error::BodyTooLarge);
-    }
-    let subject = Subject {
-        hasher: &plan.hasher,
-        client: connection.client,
-        client_key: connection.client_key,
-        head,
-        fields,
-        host,
-        path,
-        query: asked.query,
-        route: &route_config.name,
-        ignore_case: route_config.ignore_case,
-    };
-    ask_limits(connection, served, route, &subject, key_part, record)?;
-
-    Ok(match route_config.action {
-        Action::Respond(_) => Decision::Respond { route },
-        Action::Upstream(upstream) => Decision::Forward { upstream },
-    })
+    let caller = auth::authenticate(access, plans, &served.tables, &asked, buffer);
+    // Whatever came of it: a credential is nothing for a log.
+    auth::take_out(access, plans, head, fields, query, taken_out);
+    caller
 }
 
 /// Asks the limits of the route, and counts what each says.
@@ -338,7 +386,7 @@ fn check_other_readings(
 pub(super) fn refuse_head(connection: &mut Connection, scratch: &Scratch, error: &Error) -> Next {
     let worker = Rc::clone(&connection.worker);
     let mut record = Record::new(worker.clock.now(), worker.next_request_id());
-    let next = put_refusal(connection, &mut record, error, None, true);
+    let next = put_refusal(connection, &mut record, error, (None, b""), true);
     count_timeout(connection, error);
     record.finish(connection, &worker.served(), scratch, Some(error));
     next
@@ -376,7 +424,8 @@ async fn refuse(
         || !matches!(error, Error::Lease(_)) && record.upstream.is_some() && has_body(record);
     let close = broken || closes(connection, record);
     let limit = limit.map(|limit| &plan.limits[limit]);
-    let next = put_refusal(connection, record, error, limit, close);
+    let challenges = challenges(plan, record, error);
+    let next = put_refusal(connection, record, error, (limit, &challenges), close);
     if next == Next::Keep {
         discard_body(connection, record).await
     } else {
@@ -384,11 +433,22 @@ async fn refuse(
     }
 }
 
+/// What a 401 asks for.
+fn challenges(plan: &Plan, record: &Record, error: &Error) -> Vec<u8> {
+    match (error, record.route) {
+        (Error::Unauthorized(denied), Some(route)) => {
+            let access = &plan.routes[route].config.access;
+            auth::challenges(access, &plan.authenticators, *denied)
+        }
+        _ => Vec::new(),
+    }
+}
+
 fn put_refusal(
     connection: &mut Connection,
     record: &mut Record,
     error: &Error,
-    limit: Option<&limit::LimitPlan>,
+    (limit, challenges): (Option<&limit::LimitPlan>, &[u8]),
     close: bool,
 ) -> Next {
     let status = match limit {
@@ -408,6 +468,7 @@ fn put_refusal(
             request_id: &request_id,
             limit,
             table: &served.plan.table,
+            challenges,
         },
         head_only: is_head(record),
         close,

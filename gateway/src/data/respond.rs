@@ -42,6 +42,8 @@ pub(super) enum Content<'a> {
         limit: Option<&'a LimitPlan>,
         /// Knows the names of methods.
         table: &'a RouteTable,
+        /// Whole field lines for who may not.
+        challenges: &'a [u8],
     },
 }
 
@@ -63,6 +65,7 @@ impl Answer<'_> {
                 request_id,
                 limit,
                 table,
+                challenges,
             } => {
                 put_field(out, "Content-Type", PROBLEM_JSON.as_bytes());
                 // RFC 9110, 15.5.6: what there is instead.
@@ -71,6 +74,7 @@ impl Answer<'_> {
                     _ if self.status == 405 => put_field(out, "Allow", ALLOW.as_bytes()),
                     _ => {}
                 }
+                out.put_slice(challenges);
                 if let (Error::Limited(refusal), Some(limit)) = (error, limit) {
                     put_limit_fields(out, refusal, limit);
                 }

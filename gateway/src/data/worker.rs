@@ -16,6 +16,7 @@ use monoio::io::{CancelHandle, Canceller};
 use runtime::listen::{Acceptor, is_about_one_connection};
 use runtime::{Deadlines, Executor, Expiry, Options, Report, Socket, TICK};
 
+use super::auth::Tables;
 use super::clock::Clock;
 use super::plan::{Plan, client_of};
 use super::request::Scratch;
@@ -116,6 +117,8 @@ pub(super) struct Served {
     pub(super) top: Vec<LimitTop>,
     /// The regular expressions of the plan's routes.
     pub(super) matchers: Matchers,
+    /// What its authenticators know.
+    pub(super) tables: Tables,
 }
 
 impl Worker {
@@ -210,6 +213,7 @@ pub fn run(setup: Setup, events: impl Fn(Event)) {
         index,
         served: RefCell::new(Rc::new(Served {
             matchers: plan.table.matchers(),
+            tables: Tables::new(&plan.authenticators),
             plan,
             pools,
             top,
@@ -483,7 +487,9 @@ async fn sweep(worker: Rc<Worker>) {
         while worker.deadlines.now() < due {
             worker.deadlines.tick();
             if worker.deadlines.now().is_multiple_of(SWEEP_EVERY_TICKS) {
-                worker.served().pools.iter().for_each(Pool::sweep);
+                let served = worker.served();
+                served.pools.iter().for_each(Pool::sweep);
+                served.tables.refresh(&served.plan.authenticators);
             }
         }
     }

@@ -192,6 +192,10 @@ kinds! {
         TooLarge = "too_large",
         /// No route serves it, or none with its method.
         NoRoute = "no_route",
+        /// Nobody knows the caller.
+        Unauthorized = "unauthorized",
+        /// The caller is known and may not.
+        Forbidden = "forbidden",
         /// A limit refused it.
         Limited = "limited",
         /// The upstream's name has no address.

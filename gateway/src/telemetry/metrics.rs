@@ -296,9 +296,41 @@ pub struct ProcessMetrics {
     pub(super) worker_restarts: AtomicU64,
     pub(super) resolve_failures: AtomicU64,
     pub(super) log_lost: AtomicU64,
+    /// For each authenticator.
+    credential_loads: Box<[CredentialLoads]>,
+}
+
+/// How often what an authenticator knows was read again.
+#[derive(Debug, Default)]
+struct CredentialLoads {
+    ok: AtomicU64,
+    failed: AtomicU64,
 }
 
 impl ProcessMetrics {
+    /// Counts for so many authenticators.
+    #[must_use]
+    pub fn new(authenticators: usize) -> Self {
+        Self {
+            credential_loads: filled(authenticators),
+            ..Self::default()
+        }
+    }
+
+    /// What an authenticator knows was read again, or could not be.
+    pub fn credentials_loaded(&self, authenticator: usize, ok: bool) {
+        if let Some(loads) = at(&self.credential_loads, authenticator) {
+            let count = if ok { &loads.ok } else { &loads.failed };
+            count.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Loads of each authenticator: those that succeeded, and those that failed.
+    pub(super) fn credential_loads(&self) -> impl Iterator<Item = [u64; 2]> {
+        let loads = self.credential_loads.iter();
+        loads.map(|loads| [loads.ok.load(Relaxed), loads.failed.load(Relaxed)])
+    }
+
     /// A dead worker was replaced.
     pub fn worker_restarted(&self) {
         self.worker_restarts.fetch_add(1, Relaxed);

@@ -107,6 +107,8 @@ metrics! {
         "Workers replaced after their death.";
     RESOLVE_FAILURES = Counter "ringgate_resolve_failures_total" []
         "Endpoint names that could not be resolved.";
+    CREDENTIAL_LOADS = Counter "ringgate_credential_loads_total" ["authenticator", "outcome"]
+        "Times that an authenticator's keys were read again: ok, or failed, which leaves those that were known.";
     IO_DRIVER = Gauge "ringgate_io_driver" ["driver", "flags"]
         "Workers by I/O driver and ring flags.";
     BUILD_INFO = Gauge "ringgate_build_info" ["version"]
@@ -175,6 +177,8 @@ pub mod field {
     pub const RESEND_COUNT: &str = "http.request.resend_count";
     /// X-Request-Id.
     pub const REQUEST_ID: &str = "request_id";
+    /// Name of the consumer, as an authenticator knows it.
+    pub const CONSUMER: &str = "ringgate.consumer";
     /// Name of the listener.
     pub const LISTENER: &str = "ringgate.listener";
     /// Name of the upstream.

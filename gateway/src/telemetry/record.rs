@@ -20,7 +20,7 @@ pub const RECORD_BYTES_MAX: usize = FIXED_BYTES_MAX
     + 2 * PATH_BYTES_MAX
     + REFERER_BYTES_MAX
     + USER_AGENT_BYTES_MAX
-    + 5 * TEXT_BYTES_MAX;
+    + 6 * TEXT_BYTES_MAX;
 /// Room for the numbers and the lengths of a record, in bytes.
 const FIXED_BYTES_MAX: usize = 256;
 
@@ -67,6 +67,8 @@ pub struct AccessRecord<'a> {
     pub referer: &'a [u8],
     /// X-Request-Id; empty: none.
     pub request_id: &'a [u8],
+    /// Name of the consumer; empty: nobody knows.
+    pub consumer: &'a [u8],
     /// Index of the listener.
     pub listener: u16,
     /// Index of the upstream.
@@ -118,6 +120,7 @@ impl Default for AccessRecord<'_> {
             user_agent: b"",
             referer: b"",
             request_id: b"",
+            consumer: b"",
             listener: 0,
             upstream: None,
             upstream_address: RecordAddress::None,
@@ -186,6 +189,7 @@ impl<'a> AccessRecord<'a> {
         encode_text(out, self.user_agent, USER_AGENT_BYTES_MAX);
         encode_text(out, self.referer, REFERER_BYTES_MAX);
         encode_text(out, self.request_id, TEXT_BYTES_MAX);
+        encode_text(out, self.consumer, TEXT_BYTES_MAX);
         // Identifiers are short ASCII, so that a cut never splits a character.
         debug_assert!(self.error_type.is_ascii());
         encode_text(out, self.error_type.as_bytes(), TEXT_BYTES_MAX);
@@ -237,6 +241,7 @@ impl<'a> AccessRecord<'a> {
             user_agent: input.text()?,
             referer: input.text()?,
             request_id: input.text()?,
+            consumer: input.text()?,
             listener,
             upstream,
             upstream_address,
@@ -373,6 +378,7 @@ mod tests {
             user_agent: b"agent",
             referer: b"referer",
             request_id: b"id",
+            consumer: b"mobile",
             listener: 7,
             upstream: Some(9),
             upstream_address: RecordAddress::Socket("[::1]:80".parse().unwrap()),

@@ -25,6 +25,8 @@ pub struct Labels {
     pub upstreams: Vec<String>,
     /// Limits.
     pub limits: Vec<String>,
+    /// Authenticators.
+    pub authenticators: Vec<String>,
 }
 
 /// How full the tables of a limit are.
@@ -55,7 +57,7 @@ pub fn render(
     refusals(&mut page, workers, labels);
     tables(&mut page, limits, labels);
     upstreams(&mut page, workers, labels);
-    own(&mut page, workers, process);
+    own(&mut page, workers, process, labels);
     kernel(&mut page, sample);
     page.text
 }
@@ -236,7 +238,10 @@ fn upstreams(page: &mut Page, workers: &[Arc<WorkerMetrics>], labels: &Labels) {
     });
 }
 
-fn own(page: &mut Page, workers: &[Arc<WorkerMetrics>], process: &ProcessMetrics) {
+/// The labels of the two counts of [`ProcessMetrics::credential_loads`].
+const LOAD_OUTCOMES: [&str; 2] = ["ok", "failed"];
+
+fn own(page: &mut Page, workers: &[Arc<WorkerMetrics>], process: &ProcessMetrics, labels: &Labels) {
     let metric = &names::ACCESS_LOG_DROPPED;
     page.family(metric);
     let dropped = sum(workers, |worker| &worker.log_dropped);
@@ -253,6 +258,12 @@ fn own(page: &mut Page, workers: &[Arc<WorkerMetrics>], process: &ProcessMetrics
         &names::WORKER_RESTARTS,
         process.worker_restarts.load(Relaxed),
     );
+    page.family(&names::CREDENTIAL_LOADS);
+    for (authenticator, loads) in labels.authenticators.iter().zip(process.credential_loads()) {
+        for (outcome, total) in LOAD_OUTCOMES.iter().zip(loads) {
+            page.sample(&names::CREDENTIAL_LOADS, &[authenticator, outcome], total);
+        }
+    }
     page.single(&names::RESOLVE_FAILURES, process.resolve_failures_total());
 
     let mut drivers = BTreeMap::new();

@@ -9,10 +9,10 @@
 
 use gateway::config::{PathPolicy, UnderscoreHeaders};
 use gateway::data::codec::{
-    BodyFraming, ChunkError, ChunkedOutput, ChunkedReader, Fields, ForwardRequest, ForwardResponse,
-    HeadError, HeadLimits, HeadScanner, Method, Normalised, RequestContext, RequestHead,
-    RequestRules, Scheme, Version, check_query, most_generous_form, normalise_path, parse_request,
-    parse_response, write_request_head, write_response_head,
+    Additions, BodyFraming, ChunkError, ChunkedOutput, ChunkedReader, Fields, ForwardRequest,
+    ForwardResponse, HeadError, HeadLimits, HeadScanner, Method, Normalised, RequestContext,
+    RequestHead, RequestRules, Scheme, Version, check_query, most_generous_form, normalise_path,
+    parse_request, parse_response, write_request_head, write_response_head,
 };
 
 /// Small, so that limits are met.
@@ -119,6 +119,7 @@ fn forward(head: &[u8], request: &RequestHead, fields: &Fields, path: &[u8]) -> 
         trailers: true,
         upgrade: None,
         expect_continue: true,
+        additions: Additions::NONE,
     };
     let mut out = Vec::new();
     write_request_head(&mut out, head, request, fields, &forward);

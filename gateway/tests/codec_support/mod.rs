@@ -8,8 +8,9 @@
 
 use gateway::config::{PathPolicy, UnderscoreHeaders};
 use gateway::data::codec::{
-    Fields, ForwardRequest, HeadLimits, HeadScanner, Normalised, RequestHead, RequestRules, Scheme,
-    TargetForm, check_query, normalise_path, parse_request, write_request_head,
+    Additions, Fields, ForwardRequest, HeadLimits, HeadScanner, Normalised, RequestHead,
+    RequestRules, Scheme, TargetForm, check_query, normalise_path, parse_request,
+    write_request_head,
 };
 
 /// The defaults of a listener.
@@ -90,6 +91,7 @@ pub(crate) const FORWARD: ForwardRequest<'static> = ForwardRequest {
     trailers: false,
     upgrade: None,
     expect_continue: true,
+    additions: Additions::NONE,
 };
 
 /// What is sent upstream under these decisions (`path` is filled in).

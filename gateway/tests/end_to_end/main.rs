@@ -19,6 +19,7 @@ mod support;
 
 mod access_log;
 mod admin;
+mod api_keys;
 mod drain;
 mod leaks;
 mod limit_keys;

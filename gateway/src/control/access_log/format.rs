@@ -77,6 +77,7 @@ fn json(record: &AccessRecord<'_>, worker: usize, labels: &Labels, out: &mut Vec
     if record.retries > 0 {
         object.number(field::RESEND_COUNT, record.retries);
     }
+    object.text_unless_empty(field::CONSUMER, record.consumer);
     object.label(field::LISTENER, &labels.listeners, Some(record.listener));
     object.label(field::UPSTREAM, &labels.upstreams, record.upstream);
     match record.upstream_address {
@@ -96,7 +97,7 @@ fn json(record: &AccessRecord<'_>, worker: usize, labels: &Labels, out: &mut Vec
     out.push(b'}');
 }
 
-/// `client - - [time] "METHOD target HTTP/version" status bytes`
+/// `client - consumer [time] "METHOD target HTTP/version" status bytes`
 fn common(record: &AccessRecord<'_>, out: &mut Vec<u8>) {
     // Writing to a vector cannot fail.
     match record
@@ -106,7 +107,12 @@ fn common(record: &AccessRecord<'_>, out: &mut Vec<u8>) {
         Some(client) => drop(write!(out, "{client}")),
         None => out.push(b'-'),
     }
-    out.extend_from_slice(b" - - [");
+    out.extend_from_slice(b" - ");
+    match record.consumer {
+        b"" => out.push(b'-'),
+        consumer => escape_printable(consumer, out),
+    }
+    out.extend_from_slice(b" [");
     time::common(record.unix_us, out);
     out.extend_from_slice(b"] \"");
     escape_printable(record.method, out);
@@ -244,6 +250,7 @@ mod tests {
             routes: vec!["users".to_owned()],
             upstreams: vec!["api \"1\"".to_owned()],
             limits: vec!["per_client".to_owned()],
+            authenticators: Vec::new(),
         }
     }
 

@@ -93,6 +93,8 @@ pub enum FieldKind {
     ClientIdentity,
     /// `X-Request-Id`.
     XRequestId,
+    /// `X-Consumer`, `X-Consumer-Groups` or `X-Consumer-Plan`: says who the caller is, which only the gateway may.
+    Consumer,
     /// A name with `_`, which many back ends read as `-`.
     Underscore,
     /// Anything else.
@@ -110,6 +112,8 @@ pub struct Field {
     pub kind: FieldKind,
     /// Whether the message's `Connection` field names it.
     pub named_by_connection: bool,
+    /// Whether it is kept from the upstream: a credential that was for the gateway.
+    pub withheld: bool,
 }
 
 /// The fields of one head in their order; reused from head to head, it allocates only while it grows.
@@ -158,6 +162,7 @@ impl Fields {
             value: Span::locate(head, header.value),
             kind: classify(header.name.as_bytes()),
             named_by_connection: false,
+            withheld: false,
         }));
     }
 
@@ -167,6 +172,15 @@ impl Fields {
             .get(index)
             .filter(|field| field.kind == kind)
             .map(|field| field.value)
+    }
+
+    /// Keeps the fields called `name` from the upstream.
+    pub(in crate::data) fn withhold(&mut self, head: &[u8], name: &[u8]) {
+        for field in &mut self.list {
+            if field.name.of(head).eq_ignore_ascii_case(name) {
+                field.withheld = true;
+            }
+        }
     }
 
     /// Marks the fields called `name` as named by `Connection`.
@@ -196,6 +210,7 @@ pub(super) fn classify(name: &[u8]) -> FieldKind {
         10 => &[
             (b"connection", FieldKind::Connection),
             (b"keep-alive", FieldKind::HopByHop),
+            (b"x-consumer", FieldKind::Consumer),
         ],
         12 => &[
             (b"x-request-id", FieldKind::XRequestId),
@@ -205,7 +220,10 @@ pub(super) fn classify(name: &[u8]) -> FieldKind {
             (b"content-length", FieldKind::ContentLength),
             (b"http2-settings", FieldKind::HopByHop),
         ],
-        15 => &[(b"x-forwarded-for", FieldKind::XForwardedFor)],
+        15 => &[
+            (b"x-forwarded-for", FieldKind::XForwardedFor),
+            (b"x-consumer-plan", FieldKind::Consumer),
+        ],
         16 => &[
             (b"x-forwarded-host", FieldKind::XForwardedHost),
             (b"proxy-connection", FieldKind::HopByHop),
@@ -213,6 +231,7 @@ pub(super) fn classify(name: &[u8]) -> FieldKind {
         17 => &[
             (b"transfer-encoding", FieldKind::TransferEncoding),
             (b"x-forwarded-proto", FieldKind::XForwardedProto),
+            (b"x-consumer-groups", FieldKind::Consumer),
         ],
         18 => &[(b"proxy-authenticate", FieldKind::HopByHop)],
         19 => &[(b"proxy-authorization", FieldKind::HopByHop)],

@@ -11,6 +11,23 @@ pub(in crate::data) enum Plus {
     IsBlank,
 }
 
+/// Names and values of a `Cookie` field (RFC 6265, section 4.2.1), values without quotes.
+pub(in crate::data) fn cookies(field: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    field.split(|&byte| byte == b';').map(|pair| {
+        let (name, value) = split_at_equals(pair);
+        let value = value.trim_ascii();
+        let bare = value
+            .strip_prefix(b"\"")
+            .and_then(|value| value.strip_suffix(b"\""));
+        (name.trim_ascii(), bare.unwrap_or(value))
+    })
+}
+
+/// Whether a part of a query between `&` is the parameter with this name.
+pub(in crate::data) fn is_parameter(pair: &[u8], name: &str) -> bool {
+    decode(split_at_equals(pair).0, Plus::IsBlank).eq(name.bytes())
+}
+
 /// Names and values of a query, not decoded.
 pub(in crate::data) fn parameters(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     query
@@ -20,7 +37,7 @@ pub(in crate::data) fn parameters(query: &[u8]) -> impl Iterator<Item = (&[u8], 
 }
 
 /// A name alone has an empty value.
-pub(in crate::data) fn split_at_equals(pair: &[u8]) -> (&[u8], &[u8]) {
+fn split_at_equals(pair: &[u8]) -> (&[u8], &[u8]) {
     let at = pair.iter().position(|&byte| byte == b'=');
     let (name, rest) = pair
         .split_at_checked(at.unwrap_or(pair.len()))

@@ -33,6 +33,31 @@ pub struct ForwardRequest<'a> {
     pub upgrade: Option<&'a [u8]>,
     /// Forward `Expect: 100-continue`.
     pub expect_continue: bool,
+    /// What authentication changes.
+    pub additions: Additions<'a>,
+}
+
+/// What authentication changes in a request that goes on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Additions<'a> {
+    /// In place of the query that was sent.
+    pub query: Option<&'a [u8]>,
+    /// In place of the `Cookie` fields, which are withheld; `None` or empty: nothing.
+    pub cookie: Option<&'a [u8]>,
+    /// Whole field lines that say who the caller is.
+    pub consumer: &'a [u8],
+    /// Fields of the client's that say who the caller is are left out.
+    pub names_consumers: bool,
+}
+
+impl Additions<'_> {
+    /// Changes nothing.
+    pub const NONE: Additions<'static> = Additions {
+        query: None,
+        cookie: None,
+        consumer: b"",
+        names_consumers: false,
+    };
 }
 
 impl ForwardRequest<'_> {
@@ -51,7 +76,9 @@ impl ForwardRequest<'_> {
         let own = own
             .iter()
             .map(|part| part.len())
-            .chain(self.upgrade.map(<[u8]>::len));
+            .chain(self.upgrade.map(<[u8]>::len))
+            .chain(self.additions.cookie.map(<[u8]>::len))
+            .chain([self.additions.consumer.len()]);
         own.fold(
             head.saturating_add(fields).saturating_add(ADDED),
             usize::saturating_add,
@@ -71,12 +98,12 @@ pub fn write_request_head(
     fields: &Fields,
     forward: &ForwardRequest<'_>,
 ) {
-    put_request_line(out, head, request, forward.path);
+    put_request_line(out, head, request, forward);
     put_field(out, b"Host", forward.host);
     let mut copier = Copier::new(out, head);
     for field in fields
         .iter()
-        .filter(|field| is_kept(field, request, forward))
+        .filter(|field| is_kept(field, head, request, forward))
     {
         copier.keep(field);
     }
@@ -84,26 +111,48 @@ pub fn write_request_head(
     put_framing(out, request);
     put_connection(out, request, forward);
     put_client(out, head, request, fields, forward);
+    if let Some(cookie) = forward.additions.cookie.filter(|cookie| !cookie.is_empty()) {
+        put_field(out, b"Cookie", cookie);
+    }
+    out.put_slice(forward.additions.consumer);
     out.put_slice(b"\r\n");
 }
 
-fn put_request_line(out: &mut impl BufMut, head: &[u8], request: &RequestHead, path: &[u8]) {
+fn put_request_line(
+    out: &mut impl BufMut,
+    head: &[u8],
+    request: &RequestHead,
+    forward: &ForwardRequest<'_>,
+) {
     out.put_slice(request.method_span.of(head));
     out.put_slice(b" ");
     if request.form == TargetForm::Asterisk {
         out.put_slice(b"*");
     } else {
-        out.put_slice(path);
-        if let Some(query) = request.query {
+        out.put_slice(forward.path);
+        let sent = request.query.map(|query| query.of(head));
+        // A query of which nothing is left is none.
+        let left = forward.additions.query.filter(|query| !query.is_empty());
+        let query = if forward.additions.query.is_some() {
+            left
+        } else {
+            sent
+        };
+        if let Some(query) = query {
             out.put_slice(b"?");
-            out.put_slice(query.of(head));
+            out.put_slice(query);
         }
     }
     out.put_slice(b" HTTP/1.1\r\n");
 }
 
-fn is_kept(field: &Field, request: &RequestHead, forward: &ForwardRequest<'_>) -> bool {
-    if field.named_by_connection {
+fn is_kept(
+    field: &Field,
+    head: &[u8],
+    request: &RequestHead,
+    forward: &ForwardRequest<'_>,
+) -> bool {
+    if field.named_by_connection || field.withheld {
         return false;
     }
     match field.kind {
@@ -122,9 +171,24 @@ fn is_kept(field: &Field, request: &RequestHead, forward: &ForwardRequest<'_>) -
         FieldKind::XForwardedProto | FieldKind::XForwardedHost | FieldKind::ClientIdentity => {
             forward.trusted
         }
-        FieldKind::Underscore => forward.underscore == UnderscoreHeaders::Allow,
+        FieldKind::Consumer => !forward.additions.names_consumers,
+        FieldKind::Underscore => {
+            let posing = || forward.additions.names_consumers && poses(field.name.of(head));
+            forward.underscore == UnderscoreHeaders::Allow && !posing()
+        }
         FieldKind::Other => true,
     }
+}
+
+/// Whether a name with `_` would be taken for a field of [`FieldKind::Consumer`].
+fn poses(name: &[u8]) -> bool {
+    const OWN: [&[u8]; 3] = [b"x-consumer", b"x-consumer-groups", b"x-consumer-plan"];
+    let dashed = |byte: &u8| match byte {
+        b'_' => b'-',
+        byte => byte.to_ascii_lowercase(),
+    };
+    OWN.iter()
+        .any(|own| name.iter().map(dashed).eq(own.iter().copied()))
 }
 
 fn put_framing(out: &mut impl BufMut, request: &RequestHead) {

@@ -9,7 +9,8 @@ use std::net::IpAddr;
 use limiter::{Key, KeyHasher};
 
 use crate::config::KeyPart;
-use crate::data::codec::{Fields, Plus, decode, parameters, split_at_equals};
+use crate::data::auth::Identity;
+use crate::data::codec::{Fields, Plus, cookies, decode, parameters};
 use crate::telemetry::top::Label;
 
 /// The marks of [`limiter::KeyParts::mark`].
@@ -37,6 +38,8 @@ pub(in crate::data) struct Subject<'a> {
     pub(in crate::data) query: Option<&'a [u8]>,
     /// Name of the route.
     pub(in crate::data) route: &'a str,
+    /// Who the caller is; `None`: nobody knows.
+    pub(in crate::data) caller: Option<&'a Identity>,
     /// The route takes no notice of case, and so neither do segments of the path.
     pub(in crate::data) ignore_case: bool,
 }
@@ -87,6 +90,11 @@ impl Subject<'_> {
         label
     }
 
+    /// The caller's plan.
+    pub(super) fn plan(&self) -> Option<&str> {
+        self.caller.and_then(|caller| caller.plan.as_deref())
+    }
+
     fn value<'b>(&'b self, part: &KeyPart, buffer: &'b mut Vec<u8>) -> Value<'b> {
         match part {
             KeyPart::ClientIp => Value::Client,
@@ -120,6 +128,8 @@ impl Subject<'_> {
             KeyPart::Host if self.host.is_empty() => Value::Absent,
             KeyPart::Host => Value::Bytes(self.host),
             KeyPart::Route => Value::Bytes(self.route.as_bytes()),
+            KeyPart::Consumer => text(self.caller.map(|caller| &*caller.name)),
+            KeyPart::Plan => text(self.plan()),
         }
     }
 
@@ -133,24 +143,16 @@ impl Subject<'_> {
     }
 }
 
+fn text(text: Option<&str>) -> Value<'_> {
+    text.map_or(Value::Absent, |text| Value::Bytes(text.as_bytes()))
+}
+
 fn only<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Value<'a> {
     match (values.next(), values.next()) {
         (None, _) => Value::Absent,
         (Some(value), None) => Value::Bytes(value),
         (Some(_), Some(_)) => Value::Several,
     }
-}
-
-/// Names and values of a `Cookie` field (RFC 6265, section 4.2.1), values without quotes.
-fn cookies(field: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    field.split(|&byte| byte == b';').map(|pair| {
-        let (name, value) = split_at_equals(pair);
-        let value = value.trim_ascii();
-        let bare = value
-            .strip_prefix(b"\"")
-            .and_then(|value| value.strip_suffix(b"\""));
-        (name.trim_ascii(), bare.unwrap_or(value))
-    })
 }
 
 fn decoded<'a>(value: Value<'a>, plus: Plus, buffer: &'a mut Vec<u8>) -> Value<'a> {
@@ -205,6 +207,7 @@ mod tests {
             path: request.path.of(head),
             query: request.query.map(|query| query.of(head)),
             route: "users",
+            caller: None,
             ignore_case: false,
         })
     }

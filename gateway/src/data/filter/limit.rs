@@ -1,6 +1,5 @@
 //! Rate limits: which bucket a request takes from, and what they say together.
 
-use std::net::IpAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
@@ -115,12 +114,15 @@ impl LimitPlan {
     }
 
     /// How a key is treated; `None`: the limit does not ask.
-    fn treatment(&self, key: Key, client: IpAddr) -> Option<(&Buckets, usize, Mode)> {
+    fn treatment(&self, key: Key, subject: &Subject<'_>) -> Option<(&Buckets, usize, Mode)> {
         let own = Treatment {
             buckets: 0,
             mode: self.mode,
         };
-        let Treatment { buckets, mode } = self.overrides.find(key, client).unwrap_or(own);
+        let Treatment { buckets, mode } = self
+            .overrides
+            .find(key, subject.client, subject.plan())
+            .unwrap_or(own);
         let mode = match mode {
             LimitMode::Enforce => Mode::Enforce,
             LimitMode::Shadow => Mode::Shadow,
@@ -213,6 +215,8 @@ fn quota_of((rate, burst): (Rate, NonZeroU64)) -> Result<Quota, limiter::QuotaEr
 fn keys_of(key: &OverrideKey) -> u64 {
     match key {
         OverrideKey::Values(_) => 1,
+        // As many as the limit itself may have to hold.
+        OverrideKey::Plan(_) => u64::MAX,
         OverrideKey::Network(network) => {
             let host_bits = match network {
                 IpNet::V4(v4) => 32 - v4.prefix_len(),
@@ -257,7 +261,7 @@ pub(in crate::data) fn check(
             continue;
         }
         let key = subject.key(&limit.key, buffer);
-        let Some((buckets, place, mode)) = limit.treatment(key, subject.client) else {
+        let Some((buckets, place, mode)) = limit.treatment(key, subject) else {
             continue;
         };
         checks.push(Check {

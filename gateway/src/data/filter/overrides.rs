@@ -22,6 +22,7 @@ pub(super) struct Treatment {
 pub(super) struct Overrides {
     by_hash: HashMap<u64, Treatment>,
     by_network: HashMap<IpNet, Treatment>,
+    by_plan: Vec<(String, Treatment)>,
     /// Lengths of the prefixes in `by_network`, the longest first: IPv4, IPv6.
     lengths: [Vec<u8>; 2],
 }
@@ -46,6 +47,7 @@ impl Overrides {
                     lengths[family(network.addr())].insert(network.prefix_len());
                     overrides.by_network.insert(*network, treatment);
                 }
+                OverrideKey::Plan(plan) => overrides.by_plan.push((plan.clone(), treatment)),
                 OverrideKey::Values(values) => {
                     let key = key_of(values, hasher, ipv6_prefix);
                     overrides.by_hash.insert(key.hash(), treatment);
@@ -56,11 +58,23 @@ impl Overrides {
         overrides
     }
 
-    /// The one for a key; a lookup for each length of prefix, or one.
-    pub(super) fn find(&self, key: Key, client: IpAddr) -> Option<Treatment> {
-        if !self.by_hash.is_empty() {
-            return self.by_hash.get(&key.hash()).copied();
+    /// The one for a key of a client, and of a caller with this plan; a lookup for each length of prefix, or one.
+    pub(super) fn find(&self, key: Key, client: IpAddr, plan: Option<&str>) -> Option<Treatment> {
+        if !self.by_hash.is_empty()
+            && let Some(treatment) = self.by_hash.get(&key.hash())
+        {
+            return Some(*treatment);
         }
+        if !self.by_plan.is_empty()
+            && let Some(plan) = plan
+        {
+            let found = self.by_plan.iter().find(|(name, _)| **name == *plan);
+            return found.map(|(_, treatment)| *treatment);
+        }
+        self.of_network(client)
+    }
+
+    fn of_network(&self, client: IpAddr) -> Option<Treatment> {
         let lengths = self.lengths[family(client)].iter();
         lengths
             .filter_map(|&length| IpNet::new(client, length).ok())
@@ -113,7 +127,7 @@ mod tests {
         );
         let find = |address: &str| {
             let address: IpAddr = address.parse().unwrap();
-            let found = overrides.find(hasher.address(address, 64), address);
+            let found = overrides.find(hasher.address(address, 64), address, None);
             found.map(|found| found.buckets)
         };
         assert_eq!(find("10.200.0.1"), Some(0));
@@ -134,7 +148,7 @@ mod tests {
             let client = hasher.address(address.parse().unwrap(), 64);
             hasher.parts().key(client).part(route.as_bytes()).finish()
         };
-        let find = |key| overrides.find(key, [0; 4].into());
+        let find = |key| overrides.find(key, [0; 4].into(), None);
         let found = find(key("2001:db8::1", "users")).unwrap();
         assert_eq!(found.mode, LimitMode::Shadow);
         // The client's prefix is its identity.

@@ -21,8 +21,8 @@ use self::timers::{Timers, ticks_of};
 use self::upload::{Stopped, Upload};
 use super::body::{Sink, Transfer};
 use super::codec::{
-    BodyFraming, ForwardRequest, HeadLimits, RequestHead, Scheme, is_idempotent, token_in_list,
-    write_request_head,
+    Additions, BodyFraming, ForwardRequest, HeadLimits, RequestHead, Scheme, is_idempotent,
+    token_in_list, write_request_head,
 };
 use super::connection::{Connection, Next};
 use super::error::{Error, Fault};
@@ -103,6 +103,7 @@ pub(super) async fn forward(
         let mut exchange = Exchange {
             request,
             upgrade,
+            names_consumers: !served.plan.authenticators.is_empty(),
             max_body,
             timers,
             scratch: &mut *scratch,
@@ -207,6 +208,8 @@ const fn read_size(bytes: u64) -> usize {
 struct Exchange<'a> {
     request: RequestHead,
     upgrade: Option<&'a str>,
+    /// Who the caller is only the gateway says.
+    names_consumers: bool,
     max_body: Option<u64>,
     timers: Timers<'a>,
     scratch: &'a mut Scratch,
@@ -234,6 +237,7 @@ impl Exchange<'_> {
             record,
             uploaded,
             head_seen,
+            ..
         } = self;
         let socket = Rc::clone(lease.socket());
         let Connection {
@@ -297,6 +301,18 @@ impl Exchange<'_> {
         .await
     }
 
+    /// What authentication changes in the request.
+    fn additions(&self) -> Additions<'_> {
+        let taken = &self.scratch.taken_out;
+        let caller = self.record.caller.as_ref();
+        Additions {
+            query: taken.query(),
+            cookie: taken.cookie(),
+            consumer: caller.map_or(&b""[..], |caller| &caller.identity().lines),
+            names_consumers: self.names_consumers,
+        }
+    }
+
     /// The request head as it goes up, and where it fits what is there of the body.
     fn write_request(&self, connection: &Connection, lease: &Lease) -> Buf {
         let head = self.scratch.head.data();
@@ -313,6 +329,7 @@ impl Exchange<'_> {
             trailers: false,
             upgrade: self.upgrade.map(str::as_bytes),
             expect_continue: self.request.expect_continue,
+            additions: self.additions(),
         };
         let fields = &self.scratch.fields;
         let mut out = Buf::with_capacity(forward.size_max(head.len(), fields.len()));

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 pub(crate) use client::{Client, get, send};
 pub(crate) use config::{Launch, to_upstream};
 pub(crate) use gateway::{Ended, Folder, Gateway};
-pub(crate) use http::Request;
+pub(crate) use http::{Request, Response};
 pub(crate) use process::{deny_io_uring, terminate};
 pub(crate) use skip::{has_io_uring, skip};
 pub(crate) use upstream::{Upstream, ok};

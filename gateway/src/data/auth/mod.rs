@@ -1,0 +1,324 @@
+//! Who a caller is: credentials found in the request, judged, and taken out of it. No I/O, no clock.
+//!
+//! A route names authenticators; the first that knows the caller decides. What an authenticator knows is a table that
+//! the control plane builds and replaces; a worker keeps what it saw last and looks for another once in a while, so that a
+//! request touches nothing that workers share.
+
+mod api_keys;
+mod take_out;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use limiter::KeyHasher;
+
+pub use api_keys::KeyTable;
+
+use crate::config::{
+    AccessConfig, AuthenticatorConfig, AuthenticatorKind, ConsumerConfig, CredentialPlace,
+};
+use crate::data::codec::{Fields, Plus, cookies, decode, is_parameter, parameters};
+use crate::data::error::Error;
+
+/// What is known of a caller.
+#[derive(Debug)]
+pub struct Identity {
+    /// The consumer's name: visible ASCII.
+    pub name: Box<str>,
+    /// Its groups.
+    pub groups: Vec<Box<str>>,
+    /// Its plan.
+    pub plan: Option<Box<str>>,
+    /// The field lines that tell the upstream.
+    pub lines: Box<[u8]>,
+}
+
+impl Identity {
+    /// Of a consumer; all texts must be valid in fields.
+    #[must_use]
+    pub fn new(name: &str, groups: &[String], plan: Option<&str>) -> Self {
+        let mut lines = format!("X-Consumer: {name}\r\n");
+        if !groups.is_empty() {
+            lines += &format!("X-Consumer-Groups: {}\r\n", groups.join(", "));
+        }
+        if let Some(plan) = plan {
+            lines += &format!("X-Consumer-Plan: {plan}\r\n");
+        }
+        Self {
+            name: name.into(),
+            groups: groups.iter().map(|group| group.as_str().into()).collect(),
+            plan: plan.map(Into::into),
+            lines: lines.into_bytes().into(),
+        }
+    }
+
+    /// Of the consumer with this name, with what the configuration says of it.
+    #[must_use]
+    pub fn of(name: &str, consumers: &[ConsumerConfig]) -> Self {
+        let known = consumers.iter().find(|consumer| consumer.name == name);
+        let groups = known.map_or(&[][..], |consumer| &consumer.groups);
+        Self::new(
+            name,
+            groups,
+            known.and_then(|consumer| consumer.plan.as_deref()),
+        )
+    }
+
+    /// Whether it is in one of `groups`; none asks for nothing.
+    fn is_in(&self, groups: &[String]) -> bool {
+        groups.is_empty()
+            || self
+                .groups
+                .iter()
+                .any(|own| groups.iter().any(|group| **group == **own))
+    }
+}
+
+/// The table of an authenticator; written by the control plane.
+pub type KeyCell = Arc<ArcSwap<KeyTable>>;
+
+/// An authenticator compiled for workers.
+#[derive(Debug)]
+pub struct AuthPlan {
+    /// The value of `WWW-Authenticate`.
+    challenge: String,
+    place: CredentialPlace,
+    forward_credentials: bool,
+    keys: KeyCell,
+}
+
+impl AuthPlan {
+    /// Compiles an authenticator.
+    #[must_use]
+    pub fn new(
+        config: &AuthenticatorConfig,
+        consumers: &[ConsumerConfig],
+        hasher: KeyHasher,
+    ) -> Self {
+        let AuthenticatorKind::ApiKeys(keys) = &config.kind;
+        let scheme = match &keys.from {
+            CredentialPlace::Header(name) if name == AUTHORIZATION => "Bearer",
+            _ => "ApiKey",
+        };
+        Self {
+            challenge: format!("{scheme} realm=\"{}\"", config.name),
+            place: keys.from.clone(),
+            forward_credentials: config.forward_credentials,
+            keys: Arc::new(ArcSwap::from_pointee(KeyTable::new(
+                &keys.keys, consumers, hasher,
+            ))),
+        }
+    }
+
+    /// Where its table is published.
+    #[must_use]
+    pub fn keys(&self) -> &KeyCell {
+        &self.keys
+    }
+}
+
+const AUTHORIZATION: &str = "authorization";
+
+/// What a worker knows: for each authenticator the table that it saw last.
+#[derive(Debug)]
+pub(in crate::data) struct Tables(Vec<RefCell<Rc<Seen>>>);
+
+/// A table as one worker holds it; counting its users costs no shared write.
+#[derive(Debug)]
+pub(in crate::data) struct Seen(Arc<KeyTable>);
+
+impl Tables {
+    /// What is there now.
+    pub(in crate::data) fn new(plans: &[AuthPlan]) -> Self {
+        let see = |plan: &AuthPlan| RefCell::new(Rc::new(Seen(plan.keys.load_full())));
+        Self(plans.iter().map(see).collect())
+    }
+
+    /// Looks for newer tables: a load for each authenticator.
+    pub(in crate::data) fn refresh(&self, plans: &[AuthPlan]) {
+        for (seen, plan) in self.0.iter().zip(plans) {
+            let newest = plan.keys.load();
+            if !Arc::ptr_eq(&newest, &seen.borrow().0) {
+                *seen.borrow_mut() = Rc::new(Seen(Arc::clone(&newest)));
+            }
+        }
+    }
+}
+
+/// A caller that an authenticator knows.
+#[derive(Clone, Debug)]
+pub(in crate::data) struct Caller {
+    table: Rc<Seen>,
+    identity: usize,
+}
+
+impl Caller {
+    /// What is known of it.
+    pub(in crate::data) fn identity(&self) -> &Identity {
+        self.table.0.identity(self.identity)
+    }
+}
+
+/// Why a caller is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::data) struct Denied {
+    /// A stable identifier.
+    pub(in crate::data) reason: &'static str,
+    /// The authenticator, by its index in the plan, whose credential was wrong; `None`: there was none.
+    pub(in crate::data) by: Option<usize>,
+}
+
+/// A request as authenticators see it.
+#[derive(Debug)]
+pub(in crate::data) struct Request<'a> {
+    /// The request head that `fields` points into.
+    pub(in crate::data) head: &'a [u8],
+    /// Its fields.
+    pub(in crate::data) fields: &'a Fields,
+    /// Without `?`.
+    pub(in crate::data) query: Option<&'a [u8]>,
+}
+
+/// Asks the authenticators of a route. `None`: it lets nobody in particular in.
+///
+/// `buffer`: memory that is used again, to decode credentials in.
+///
+/// # Errors
+///
+/// [`Error::Unauthorized`]: no authenticator knows the caller. [`Error::Forbidden`]: it is in none of the route's groups.
+pub(in crate::data) fn authenticate(
+    access: &AccessConfig,
+    plans: &[AuthPlan],
+    tables: &Tables,
+    request: &Request<'_>,
+    buffer: &mut Vec<u8>,
+) -> Result<Option<Caller>, Error> {
+    let mut denied = Denied {
+        reason: "credentials_missing",
+        by: None,
+    };
+    for &index in &access.auth {
+        let (plan, table) = (&plans[index], tables.0[index].borrow());
+        let found = match request.credential(&plan.place, buffer) {
+            Credential::None => continue,
+            Credential::Several => Err("credentials_several"),
+            Credential::One => table.0.find(buffer).ok_or("api_key_unknown"),
+        };
+        match found {
+            Ok(identity) => {
+                let table = Rc::clone(&table);
+                let caller = Caller { table, identity };
+                let may = caller.identity().is_in(&access.groups);
+                return if may {
+                    Ok(Some(caller))
+                } else {
+                    Err(Error::Forbidden("group_missing"))
+                };
+            }
+            // The first wrong one is told.
+            Err(reason) if denied.by.is_none() => {
+                denied = Denied {
+                    reason,
+                    by: Some(index),
+                };
+            }
+            Err(_) => {}
+        }
+    }
+    if access.optional && denied.by.is_none() {
+        return Ok(None);
+    }
+    Err(Error::Unauthorized(denied))
+}
+
+/// The `WWW-Authenticate` lines of a 401 (RFC 9110, 11.6.1): one for each authenticator of the route.
+pub(in crate::data) fn challenges(
+    access: &AccessConfig,
+    plans: &[AuthPlan],
+    denied: Denied,
+) -> Vec<u8> {
+    let mut lines = String::new();
+    for &index in &access.auth {
+        lines += "WWW-Authenticate: ";
+        lines += &plans[index].challenge;
+        // RFC 6750, 3.1: no error where the request held no credential.
+        if denied.by == Some(index) && plans[index].challenge.starts_with("Bearer") {
+            lines += ", error=\"invalid_token\"";
+        }
+        lines += "\r\n";
+    }
+    lines.into_bytes()
+}
+
+/// What a request has in the place of a credential.
+enum Credential {
+    None,
+    /// One, which is in the buffer.
+    One,
+    Several,
+}
+
+impl Request<'_> {
+    /// Looks for a credential; one is decoded into `buffer`.
+    fn credential(&self, place: &CredentialPlace, buffer: &mut Vec<u8>) -> Credential {
+        match place {
+            CredentialPlace::Header(name) if name == AUTHORIZATION => {
+                // Of another scheme: none of ours.
+                let bearers = self
+                    .fields
+                    .values(self.head, name.as_bytes())
+                    .filter_map(bearer);
+                only(bearers, buffer, |value, buffer| {
+                    buffer.extend_from_slice(value)
+                })
+            }
+            CredentialPlace::Header(name) => {
+                let values = self.fields.values(self.head, name.as_bytes());
+                only(values, buffer, |value, buffer| {
+                    buffer.extend_from_slice(value)
+                })
+            }
+            CredentialPlace::Query(name) => {
+                let pairs = self.query.unwrap_or_default().split(|&byte| byte == b'&');
+                let ours = pairs.filter(|pair| is_parameter(pair, name));
+                only(ours.flat_map(parameters), buffer, |(_, value), buffer| {
+                    buffer.extend(decode(value, Plus::IsBlank));
+                })
+            }
+            CredentialPlace::Cookie(name) => {
+                let all = self.fields.values(self.head, b"cookie").flat_map(cookies);
+                let ours = all.filter(|(each, _)| *each == name.as_bytes());
+                only(ours, buffer, |(_, value), buffer| {
+                    buffer.extend(decode(value, Plus::IsPlus));
+                })
+            }
+        }
+    }
+}
+
+fn only<T>(
+    mut values: impl Iterator<Item = T>,
+    buffer: &mut Vec<u8>,
+    put: impl FnOnce(T, &mut Vec<u8>),
+) -> Credential {
+    match (values.next(), values.next()) {
+        (None, _) => Credential::None,
+        (Some(value), None) => {
+            buffer.clear();
+            put(value, buffer);
+            Credential::One
+        }
+        (Some(_), Some(_)) => Credential::Several,
+    }
+}
+
+/// What follows `Bearer` (RFC 6750, 2.1; the scheme without case).
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, rest) = value.split_at_checked(b"Bearer".len())?;
+    let token = rest.strip_prefix(b" ")?.trim_ascii();
+    scheme.eq_ignore_ascii_case(b"Bearer").then_some(token)
+}
+
+pub(in crate::data) use take_out::{TakenOut, take_out};

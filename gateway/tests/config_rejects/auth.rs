@@ -1,0 +1,124 @@
+//! Mistakes about who may do what: consumers, authenticators, and the routes that name them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{LISTENING, rejected};
+
+/// Authenticators on line 2 to 5, a limit by consumer on 6 to 8, and a route that begins on line 9.
+const ROUTE: &str = r#"listeners = [{ name = "web", address = "127.0.0.1:0" }]
+[api_keys.keys]
+file = "/dev/null"
+[api_keys.more]
+file = "/dev/null"
+[limits.each]
+key = "consumer"
+rate = "5/s"
+[[routes]]
+name = "r"
+respond = {}
+"#;
+
+rejects! {
+    an_authenticator_without_file(LISTENING, "[api_keys.keys]") =>
+        ["2:1: error: api_keys.keys.file: missing; expected a file's path"];
+    an_empty_path_of_a_file(LISTENING, "[api_keys.keys]", r#"file = """#) =>
+        ["3:8: error: api_keys.keys.file: an empty path"];
+    a_file_of_keys_that_is_not_there(LISTENING, "[api_keys.keys]", r#"file = "/nonexistent/keys""#) =>
+        ["3:8: error: api_keys.keys.file: /nonexistent/keys cannot be read: No such file or directory (os error 2)"];
+    a_file_of_keys_that_never_ends(LISTENING, "[api_keys.keys]", r#"file = "/dev/zero""#) =>
+        ["3:8: error: api_keys.keys.file: /dev/zero cannot be read: it is larger than 64MiB"];
+    keys_in_the_configuration_itself(LISTENING, "[api_keys.keys]", r#"file = "/dev/null""#, r#"keys = ["a"]"#) =>
+        ["4:1: error: api_keys.keys.keys: not supported in this version"];
+    a_key_in_two_places(LISTENING, "[api_keys.keys]", r#"file = "/dev/null""#, r#"header = "x-key""#, r#"query = "key""#) =>
+        ["5:9: error: api_keys.keys.query: write either `header` or `query`, not both"];
+    a_key_in_a_header_that_cannot_be(LISTENING, "[api_keys.keys]", r#"file = "/dev/null""#, r#"header = "x key""#) =>
+        ["4:10: error: api_keys.keys.header: `x key`: `x key` is not a name that a header or cookie can have"];
+    a_key_in_no_parameter(LISTENING, "[api_keys.keys]", r#"file = "/dev/null""#, r#"query = """#) =>
+        ["4:9: error: api_keys.keys.query: a query parameter's name has 1 to 128 bytes"];
+    an_authenticator_with_no_name(LISTENING, r#"[api_keys."a b"]"#, r#"file = "/dev/null""#) =>
+        ["2:11: error: api_keys: `a b` is not a name; use 1 to 64 letters, digits, `_`, `-` and `.`"];
+    a_consumer_with_no_name(LISTENING, r#"[consumers."a b"]"#) =>
+        ["2:12: error: consumers: a consumer's name is 1 to 128 visible ASCII characters without blanks"];
+    a_group_that_is_there_twice(LISTENING, "[consumers.a]", r#"groups = ["x", "y", "x"]"#) =>
+        ["3:21: error: consumers.a.groups: `x` is there twice"];
+    a_group_that_is_two(LISTENING, "[consumers.a]", r#"groups = ["x,y"]"#) =>
+        ["3:11: error: consumers.a.groups: `x,y` is not a name; use 1 to 64 letters, digits, `_`, `-` and `.`"];
+    a_plan_that_is_none(LISTENING, "[consumers.a]", r#"plan = """#) =>
+        ["3:8: error: consumers.a.plan: `` is not a name; use 1 to 64 letters, digits, `_`, `-` and `.`"];
+
+    an_authenticator_that_is_not_there_with_the_nearest_name(ROUTE, r#"auth = ["kyes"]"#) =>
+        ["12:9: error: routes.auth: no authenticator is named `kyes`; did you mean `keys`?"];
+    an_authenticator_where_there_is_none(LISTENING, "[[routes]]", r#"name = "r""#, "respond = {}", r#"auth = ["keys"]"#) =>
+        ["5:9: error: routes.auth: no authenticator is named `keys`; there is no authenticator such as [api_keys.NAME] at all"];
+    an_authenticator_that_is_there_twice(ROUTE, r#"auth = ["keys", "more", "keys"]"#) =>
+        ["12:25: error: routes.auth: `keys` is there twice"];
+    an_empty_list_that_would_open_a_route(ROUTE, "auth = []") =>
+        ["12:8: error: routes.auth: an empty array; to let everybody in leave the key out"];
+    an_authenticator_that_is_no_list(ROUTE, r#"auth = "keys""#) =>
+        ["12:8: error: routes.auth: expected an array; each element the name of an authenticator; found a string"];
+    groups_without_an_authenticator(ROUTE, r#"groups = ["a"]"#) =>
+        ["12:10: error: routes.groups: has no meaning without `auth`"];
+    an_optional_authenticator_without_one(ROUTE, "auth_optional = true") =>
+        ["12:17: error: routes.auth_optional: has no meaning without `auth`"];
+    groups_of_nobody(ROUTE, r#"auth = ["keys"]"#, "auth_optional = true", r#"groups = ["a"]"#) =>
+        ["13:17: error: routes.auth_optional: nobody's requests are in none of the `groups`"];
+    an_empty_list_of_groups(ROUTE, r#"auth = ["keys"]"#, "groups = []") =>
+        ["13:10: error: routes.groups: an empty array; to let in every caller leave the key out"];
+    a_limit_by_consumer_where_nobody_knows_him(ROUTE, r#"limits = ["each"]"#) =>
+        ["12:11: error: routes.limits: `each` counts by who the caller is, which nobody knows without `auth`"];
+
+    an_override_by_plan_of_a_limit_that_knows_none(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"overrides = [{ plan = "gold", mode = "off" }]"#) =>
+        [r#"4:23: error: limits.a.overrides.plan: only for a limit whose `key` is "consumer" or holds it"#];
+    an_override_by_plan_and_key(LISTENING, "[limits.a]", r#"key = "consumer""#, r#"rate = "5/s""#, r#"overrides = [{ plan = "gold", key = "a", mode = "off" }]"#) =>
+        ["5:23: error: limits.a.overrides.plan: write either `key` or `plan`, not both"];
+    an_override_by_plan_that_is_there_twice(LISTENING, "[limits.a]", r#"key = "consumer""#, r#"rate = "5/s""#, r#"overrides = [{ plan = "gold", mode = "off" }, { plan = "gold", mode = "shadow" }]"#) =>
+        ["5:56: error: limits.a.overrides.plan: another override has this plan too"];
+}
+
+#[test]
+fn authenticators_and_groups_of_a_route_are_bounded() {
+    let sections: String = (0..5)
+        .map(|number| format!("[api_keys.k{number}]\nfile = \"/dev/null\"\n"))
+        .collect();
+    let route = "[[routes]]\nname = \"r\"\nrespond = {}";
+    let auth = r#"auth = ["k0", "k1", "k2", "k3", "k4"]"#;
+    let found = ["16:8: error: routes.auth: a route has at most 4 authenticators; found 5"];
+    rejected(LISTENING, &[&sections, route, auth], &found);
+
+    let groups: Vec<String> = (0..33).map(|number| format!("\"g{number}\"")).collect();
+    let groups = format!("groups = [{}]", groups.join(", "));
+    let found = ["3:10: error: consumers.a.groups: at most 32 groups; found 33"];
+    rejected(LISTENING, &["[consumers.a]", &groups], &found);
+}
+
+/// A file of a test's own, removed with it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str, text: &str) -> Self {
+        let file = format!("rejects-{}-{name}", std::process::id());
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(file);
+        let written = fs::write(&path, text);
+        assert!(written.is_ok(), "{written:?}");
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        drop(fs::remove_file(&self.0));
+    }
+}
+
+#[test]
+fn a_bad_line_of_a_file_of_keys_is_named_and_what_may_be_a_key_is_not_shown() {
+    let scratch = Scratch::new("keys", "# mine\nmobile hunter2\n");
+    let path = scratch.0.display();
+    let file = format!("file = \"{path}\"");
+    let found = format!(
+        "3:8: error: api_keys.keys.file: {path}:2: no hash of a key: it is sha256: and 64 hexadecimal digits; \
+         `ringgate hash-key` makes it"
+    );
+    rejected(LISTENING, &["[api_keys.keys]", &file], &[&found]);
+}
