@@ -32,6 +32,10 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ),
     ("runtime/src/limits.rs", "getrlimit and setrlimit"),
     (
+        "runtime/src/ring.rs",
+        "io_uring_register on a ring that monoio made",
+    ),
+    (
         "runtime/src/socket.rs",
         "two halves of one stream on one thread, and its descriptor",
     ),

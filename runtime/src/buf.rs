@@ -175,10 +175,15 @@ impl Buf {
     }
 
     /// Makes room for `additional` more bytes: moves the readable bytes to the front, or to a larger block.
+    #[inline]
     pub fn reserve(&mut self, additional: usize) {
-        if self.spare() >= additional {
-            return;
+        if self.spare() < additional {
+            self.make_room(additional);
         }
+    }
+
+    #[cold]
+    fn make_room(&mut self, additional: usize) {
         let len = self.len();
         if self.block.len() >= len + additional {
             self.block.copy_within(self.begin..self.end, 0);
@@ -198,6 +203,7 @@ impl Buf {
     }
 
     /// Appends `bytes`, growing as needed. Callers bound what they append.
+    #[inline]
     pub fn extend(&mut self, bytes: &[u8]) {
         self.reserve(bytes.len());
         self.block[self.end..self.end + bytes.len()].copy_from_slice(bytes);
@@ -284,6 +290,7 @@ unsafe impl bytes::BufMut for Buf {
         UninitSlice::new(&mut self.block[self.end..])
     }
 
+    #[inline]
     fn put_slice(&mut self, bytes: &[u8]) {
         self.extend(bytes);
     }

@@ -3,9 +3,12 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::os::fd::RawFd;
 
 use monoio::time::TimeDriver;
 use monoio::{IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
+
+use crate::ring::{Entered, made_since, rings};
 
 /// What the user asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +95,11 @@ const FLAG_STEPS: [(&str, Flags); 4] = [
 ];
 
 enum Kind {
-    IoUring(Runtime<TimeDriver<IoUringDriver>>),
+    IoUring {
+        runtime: Runtime<TimeDriver<IoUringDriver>>,
+        /// The ring, where it takes cancels by descriptor.
+        ring: Option<RawFd>,
+    },
     Epoll(Runtime<TimeDriver<LegacyDriver>>),
 }
 
@@ -148,6 +155,7 @@ impl Executor {
         for (flags, set) in FLAG_STEPS {
             let mut ring = io_uring::IoUring::builder();
             set(&mut ring);
+            let before = rings();
             let built = RuntimeBuilder::<IoUringDriver>::new()
                 .with_entries(entries)
                 .uring_builder(ring)
@@ -163,7 +171,10 @@ impl Executor {
                         fallback,
                     };
                     return Ok(Self {
-                        kind: Kind::IoUring(runtime),
+                        kind: Kind::IoUring {
+                            runtime,
+                            ring: made_since(&before),
+                        },
                         report,
                     });
                 }
@@ -171,6 +182,15 @@ impl Executor {
             }
         }
         Err(first_error.unwrap_or_else(|| io::Error::from(io::ErrorKind::Unsupported)))
+    }
+
+    /// As on a kernel before 6.6, for tests.
+    #[cfg(test)]
+    pub(crate) fn without_cancel_by_descriptor(mut self) -> Self {
+        if let Kind::IoUring { ring, .. } = &mut self.kind {
+            *ring = None;
+        }
+        self
     }
 
     /// What runs and why.
@@ -184,7 +204,10 @@ impl Executor {
     /// Panics of tasks come through. The executor may then be used again: what other tasks wait for is still there.
     pub fn block_on<F: Future>(&mut self, future: F) -> F::Output {
         match &mut self.kind {
-            Kind::IoUring(runtime) => runtime.block_on(future),
+            Kind::IoUring { runtime, ring } => {
+                let _entered = Entered::new(*ring);
+                runtime.block_on(future)
+            }
             Kind::Epoll(runtime) => runtime.block_on(future),
         }
     }

@@ -16,6 +16,7 @@ mod driver;
 pub mod limits;
 pub mod listen;
 mod reader;
+mod ring;
 mod socket;
 mod steer;
 pub mod thread;

@@ -6,51 +6,95 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use monoio::io::{CancelHandle, Canceller};
+use pin_project_lite::pin_project;
 
-use crate::{Buf, SMALL_BYTES, Socket};
+use crate::{Buf, SMALL_BYTES, Socket, ring};
 
 type Outcome = (io::Result<usize>, Buf);
+
+/// Long enough for the worker to have been in the kernel once: the runtime's timers know no less.
+const TURN: Duration = Duration::from_millis(1);
 
 /// A place for one future of a type without a name, so that a read costs no allocation: the place is boxed once per
 /// connection and each read is built in it.
 trait RecvSlot {
-    fn start(&mut self, socket: Rc<Socket>, buf: Buf, cancel: CancelHandle);
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome>;
+    fn start(self: Pin<&mut Self>, socket: &Rc<Socket>, buf: Buf);
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome>;
+    /// Makes the read end, if it has not; its result comes from `poll`. False: it has ended, or not begun.
+    fn cancel(self: Pin<&mut Self>, socket: &Socket) -> bool;
+    /// Forgets the read. Loses what it brought, unless it is on epoll and was pending when it was polled last.
+    fn forget(self: Pin<&mut Self>);
 }
 
-struct Slot<F, M> {
-    future: Pin<Box<Option<F>>>,
-    make: M,
+pin_project! {
+    struct Slot<F, M> {
+        #[pin]
+        future: Option<F>,
+        make: M,
+        // Only where a read cannot be found by its descriptor.
+        canceller: Option<Canceller>,
+    }
 }
 
 impl<F, M> RecvSlot for Slot<F, M>
 where
     F: Future<Output = Outcome>,
-    M: Fn(Rc<Socket>, Buf, CancelHandle) -> F,
+    M: Fn(&Rc<Socket>, Buf, Option<CancelHandle>) -> F,
 {
-    fn start(&mut self, socket: Rc<Socket>, buf: Buf, cancel: CancelHandle) {
-        debug_assert!(self.future.is_none(), "one read at a time");
-        self.future.set(Some((self.make)(socket, buf, cancel)));
+    fn start(self: Pin<&mut Self>, socket: &Rc<Socket>, buf: Buf) {
+        let mut this = self.project();
+        debug_assert!(this.future.is_none(), "one read at a time");
+        let handle = this.canceller.as_ref().map(Canceller::handle);
+        this.future.set(Some((this.make)(socket, buf, handle)));
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
-        let Some(future) = self.future.as_mut().as_pin_mut() else {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let mut this = self.project();
+        let Some(future) = this.future.as_mut().as_pin_mut() else {
             debug_assert!(false, "polled without a read");
             return Poll::Pending;
         };
         let outcome = std::task::ready!(future.poll(cx));
-        self.future.set(None);
+        this.future.set(None);
         Poll::Ready(outcome)
+    }
+
+    fn cancel(self: Pin<&mut Self>, socket: &Socket) -> bool {
+        let Some(canceller) = self.project().canceller else {
+            return ring::cancel_read(socket);
+        };
+        *canceller = std::mem::take(canceller).cancel();
+        true
+    }
+
+    fn forget(self: Pin<&mut Self>) {
+        self.project().future.set(None);
     }
 }
 
-fn new_slot() -> Box<dyn RecvSlot> {
-    let make = |socket: Rc<Socket>, buf, cancel| async move { socket.recv(buf, cancel).await };
-    Box::new(Slot {
-        future: Box::pin(None),
+fn new_slot() -> Pin<Box<dyn RecvSlot>> {
+    if ring::cancels_reads() || monoio::utils::is_legacy() {
+        let make = |socket: &Rc<Socket>, buf, _| socket.recv(buf);
+        return Box::pin(Slot {
+            future: None,
+            make,
+            canceller: None,
+        });
+    }
+    let make = |socket: &Rc<Socket>, buf, cancel: Option<CancelHandle>| {
+        let (socket, cancel) = (
+            Rc::clone(socket),
+            cancel.unwrap_or_else(|| Canceller::new().handle()),
+        );
+        async move { socket.cancelable_recv(buf, cancel).await }
+    };
+    Box::pin(Slot {
+        future: None,
         make,
+        canceller: Some(Canceller::new()),
     })
 }
 
@@ -62,10 +106,8 @@ fn new_slot() -> Box<dyn RecvSlot> {
 /// While a read is armed its buffer is the kernel's, and [`Reader::buf`] shows an empty one.
 pub struct Reader {
     socket: Rc<Socket>,
-    slot: Box<dyn RecvSlot>,
-    canceller: Canceller,
+    slot: Pin<Box<dyn RecvSlot>>,
     armed: bool,
-    ready: Option<io::Result<usize>>,
     buf: Buf,
     /// Size of the block that a read takes when the buffer has none.
     read_size: usize,
@@ -88,9 +130,7 @@ impl Reader {
         Self {
             socket,
             slot: new_slot(),
-            canceller: Canceller::new(),
             armed: false,
-            ready: None,
             buf: Buf::empty(),
             read_size: SMALL_BYTES,
         }
@@ -128,28 +168,29 @@ impl Reader {
     /// Starts a read that appends to the buffer, unless one is under way or its result waits to be fetched.
     ///
     /// Takes a block from the pool if the buffer has none and grows the buffer if it is full.
+    #[inline]
     pub fn arm(&mut self) {
-        if self.armed || self.ready.is_some() {
+        if self.armed {
             return;
         }
-        if self.buf.capacity() == 0 {
-            self.buf = Buf::with_capacity(self.read_size);
-        } else if self.buf.spare() == 0 {
-            self.buf.reserve(self.buf.capacity());
+        if self.buf.spare() == 0 {
+            self.make_room();
         }
         let buf = std::mem::replace(&mut self.buf, Buf::empty());
-        self.slot
-            .start(Rc::clone(&self.socket), buf, self.canceller.handle());
+        self.slot.as_mut().start(&self.socket, buf);
         self.armed = true;
-        // The first poll submits the operation. Nobody waits yet: whoever does polls again with its own waker.
-        let mut cx = Context::from_waker(Waker::noop());
-        if let Poll::Ready(result) = self.poll_armed(&mut cx) {
-            self.ready = Some(result);
+    }
+
+    fn make_room(&mut self) {
+        if self.buf.capacity() == 0 {
+            self.buf = Buf::with_capacity(self.read_size);
+        } else {
+            self.buf.reserve(self.buf.capacity());
         }
     }
 
     fn poll_armed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let (result, buf) = std::task::ready!(self.slot.poll(cx));
+        let (result, buf) = std::task::ready!(self.slot.as_mut().poll(cx));
         self.armed = false;
         self.buf = buf;
         Poll::Ready(result)
@@ -158,9 +199,6 @@ impl Reader {
     /// Polls the armed read: the bytes appended, 0 at the end of the stream. Starts one if there is none.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.arm();
-        if let Some(result) = self.ready.take() {
-            return Poll::Ready(result);
-        }
         self.poll_armed(cx)
     }
 
@@ -176,27 +214,49 @@ impl Reader {
 
     /// The result of the armed read if it has ended; does not wait and does not start one.
     pub fn try_fill(&mut self) -> Option<io::Result<usize>> {
-        if self.armed {
-            let mut cx = Context::from_waker(Waker::noop());
-            if let Poll::Ready(result) = self.poll_armed(&mut cx) {
-                return Some(result);
-            }
+        if !self.armed {
+            return None;
         }
-        self.ready.take()
+        let mut cx = Context::from_waker(Waker::noop());
+        match self.poll_armed(&mut cx) {
+            Poll::Ready(result) => Some(result),
+            Poll::Pending => None,
+        }
     }
 
     /// Gives the armed read up, so that the buffer can be dropped. Waits for the kernel to let go of it.
     ///
     /// Returns what the read brought if it ended first, `None` if it did not or if there was none.
     pub async fn cancel(&mut self) -> Option<io::Result<usize>> {
-        if self.armed {
-            self.canceller = std::mem::take(&mut self.canceller).cancel();
-            let result = poll_fn(|cx| self.poll_armed(cx)).await;
-            let cancelled =
-                matches!(&result, Err(error) if error.raw_os_error() == Some(libc::ECANCELED));
-            return (!cancelled).then_some(result);
+        if !self.armed {
+            return None;
         }
-        self.ready.take()
+        if monoio::utils::is_legacy() {
+            // There a read happens when it is polled: one that is pending has taken nothing from the socket.
+            let ended = self.try_fill();
+            if ended.is_none() {
+                self.slot.as_mut().forget();
+                self.armed = false;
+            }
+            return ended;
+        }
+        let result = loop {
+            if self.slot.as_mut().cancel(&self.socket) {
+                break self.fill().await;
+            }
+            // One that was started in this turn of the worker is with the kernel in the next.
+            let mut turn = Box::pin(monoio::time::sleep(TURN));
+            let ended = poll_fn(|cx| match self.poll_armed(cx) {
+                Poll::Ready(result) => Poll::Ready(Some(result)),
+                Poll::Pending => turn.as_mut().poll(cx).map(|()| None),
+            });
+            if let Some(result) = ended.await {
+                break result;
+            }
+        };
+        let cancelled =
+            matches!(&result, Err(error) if error.raw_os_error() == Some(libc::ECANCELED));
+        (!cancelled).then_some(result)
     }
 }
 
@@ -206,7 +266,7 @@ mod tests {
     use crate::socket::pair;
     use crate::{Choice, Executor, Options};
 
-    fn on_both_drivers(test: impl AsyncFn()) {
+    fn on_all_drivers(test: impl AsyncFn()) {
         for choice in [Choice::Auto, Choice::Epoll] {
             Executor::new(Options {
                 choice,
@@ -215,6 +275,34 @@ mod tests {
             .unwrap()
             .block_on(test());
         }
+        Executor::new(Options {
+            choice: Choice::Auto,
+            entries: 256,
+        })
+        .unwrap()
+        .without_cancel_by_descriptor()
+        .block_on(test());
+    }
+
+    #[test]
+    fn a_ring_is_found_and_takes_cancels_by_descriptor() {
+        let mut executor = Executor::new(Options {
+            choice: Choice::Auto,
+            entries: 256,
+        })
+        .unwrap();
+        if executor.report().flags.contains("DEFER_TASKRUN") && kernel_at_least(6, 6) {
+            assert!(executor.block_on(async { ring::cancels_reads() }));
+        }
+        assert!(!ring::cancels_reads(), "only while it runs");
+    }
+
+    fn kernel_at_least(major: u32, minor: u32) -> bool {
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        let mut numbers = release
+            .split(['.', '-'])
+            .map(|part| part.parse().unwrap_or(0));
+        (numbers.next().unwrap(), numbers.next().unwrap()) >= (major, minor)
     }
 
     async fn send(socket: &Socket, text: &str) {
@@ -225,10 +313,10 @@ mod tests {
 
     #[test]
     fn a_read_survives_the_one_who_waited_for_it() {
-        on_both_drivers(async || {
+        on_all_drivers(async || {
             let (left, right) = pair().unwrap();
             let mut reader = Reader::new(left);
-            let waited = monoio::time::timeout(std::time::Duration::from_millis(1), reader.fill());
+            let waited = monoio::time::timeout(Duration::from_millis(1), reader.fill());
             assert!(waited.await.is_err());
             send(&right, "AAAA").await;
             assert_eq!(reader.fill().await.unwrap(), 4);
@@ -238,7 +326,7 @@ mod tests {
 
     #[test]
     fn reads_append_and_grow() {
-        on_both_drivers(async || {
+        on_all_drivers(async || {
             let (left, right) = pair().unwrap();
             let mut reader = Reader::new(left);
             for count in 1..=3 {
@@ -253,7 +341,7 @@ mod tests {
 
     #[test]
     fn a_cancelled_read_gives_the_buffer_back_and_loses_nothing() {
-        on_both_drivers(async || {
+        on_all_drivers(async || {
             let (left, right) = pair().unwrap();
             let mut reader = Reader::new(left);
             let mut sent = 0;
@@ -279,7 +367,7 @@ mod tests {
 
     #[test]
     fn a_shutdown_ends_a_pending_read() {
-        on_both_drivers(async || {
+        on_all_drivers(async || {
             let (left, _right) = pair().unwrap();
             let mut reader = Reader::new(Rc::clone(&left));
             reader.arm();

@@ -7,30 +7,27 @@
 
 use std::cell::UnsafeCell;
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use monoio::io::{AsyncWriteRent, CancelHandle, CancelableAsyncReadRent};
+use monoio::io::{AsyncReadRent, AsyncWriteRent, CancelHandle, CancelableAsyncReadRent};
 use monoio::net::{TcpStream, UnixStream};
 use socket2::SockRef;
 
 use crate::Buf;
-
-enum Stream {
-    Tcp(UnsafeCell<TcpStream>),
-    Unix(UnsafeCell<UnixStream>),
-}
 
 /// A connected stream socket, owned by one thread and shared there through an `Rc`.
 ///
 /// One read and one write may be under way at once. The descriptor is closed when the last `Rc` is gone and the
 /// kernel has given back the last buffer.
 pub struct Socket {
-    stream: Stream,
+    /// Also of a Unix socket: what is done with it here is the same, and the path of a request has no branch for it.
+    stream: UnsafeCell<TcpStream>,
 }
 
 impl fmt::Debug for Socket {
@@ -42,28 +39,27 @@ impl fmt::Debug for Socket {
 impl From<TcpStream> for Socket {
     fn from(stream: TcpStream) -> Self {
         Self {
-            stream: Stream::Tcp(UnsafeCell::new(stream)),
+            stream: UnsafeCell::new(stream),
         }
     }
 }
 
-impl From<UnixStream> for Socket {
-    fn from(stream: UnixStream) -> Self {
-        Self {
-            stream: Stream::Unix(UnsafeCell::new(stream)),
-        }
+impl TryFrom<UnixStream> for Socket {
+    type Error = io::Error;
+
+    /// Fails where the driver cannot take one more descriptor, or an operation on `stream` is under way.
+    fn try_from(stream: UnixStream) -> io::Result<Self> {
+        // SAFETY: the descriptor was the stream's own, and is now of nobody else.
+        let fd = unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) };
+        Ok(TcpStream::from_std(fd.into())?.into())
     }
 }
 
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        let fd = match &self.stream {
-            // SAFETY: a shared borrow for the length of the call; the `&mut` made elsewhere never outlive the call
-            // that starts an operation, and nothing runs between.
-            Stream::Tcp(tcp) => unsafe { &*tcp.get() }.as_raw_fd(),
-            // SAFETY: as above.
-            Stream::Unix(unix) => unsafe { &*unix.get() }.as_raw_fd(),
-        };
+        // SAFETY: a shared borrow for the length of the call; the `&mut` made elsewhere never outlive the call that
+        // starts an operation, and nothing runs between.
+        let fd = unsafe { &*self.stream.get() }.as_raw_fd();
         // SAFETY: the stream keeps the descriptor open for as long as `self` lives.
         unsafe { BorrowedFd::borrow_raw(fd) }
     }
@@ -89,43 +85,39 @@ impl Socket {
     ///
     /// What `connect(2)` says; no descriptor left.
     pub async fn connect_unix(path: &Path) -> io::Result<Self> {
-        Ok(UnixStream::connect(path).await?.into())
+        UnixStream::connect(path).await?.try_into()
     }
 
-    /// Reads once, appending to `buf`, until `cancel` says otherwise (then `ECANCELED`). 0 bytes: the end.
+    /// Starts to read, appending to `buf`. 0 bytes: the end.
     ///
-    /// At most one at a time; [`crate::Reader`] keeps that.
-    pub(crate) async fn recv(&self, buf: Buf, cancel: CancelHandle) -> (io::Result<usize>, Buf) {
+    /// At most one at a time; [`crate::Reader`] keeps that. On a ring the operation is under way when this returns, on
+    /// epoll when the future is polled. On a ring, dropping the future may lose bytes.
+    pub(crate) fn recv(&self, buf: Buf) -> impl Future<Output = (io::Result<usize>, Buf)> + use<> {
         debug_assert!(buf.spare() > 0, "a read into no space looks like the end");
-        match &self.stream {
-            Stream::Tcp(tcp) => {
-                // SAFETY: the operation clones the descriptor and takes the buffer; it uses `&mut` only until it
-                // is submitted. monoio's `OwnedReadHalf` does the same.
-                let tcp = unsafe { &mut *tcp.get() };
-                tcp.cancelable_read(buf, cancel).await
-            }
-            Stream::Unix(unix) => {
-                // SAFETY: as above.
-                let unix = unsafe { &mut *unix.get() };
-                unix.cancelable_read(buf, cancel).await
-            }
-        }
+        // SAFETY: `read` clones the descriptor and takes the buffer; it uses `&mut` only until it returns, and the
+        // future that it returns holds neither. monoio's `OwnedReadHalf` does the same.
+        let stream: &'static mut TcpStream = unsafe { &mut *self.stream.get() };
+        stream.read(buf)
     }
 
-    /// Writes once; the number of bytes taken may be less than there are.
-    async fn send(&self, buf: Buf) -> (io::Result<usize>, Buf) {
-        match &self.stream {
-            Stream::Tcp(tcp) => {
-                // SAFETY: as in `recv`; monoio's `OwnedWriteHalf` does the same.
-                let tcp = unsafe { &mut *tcp.get() };
-                tcp.write(buf).await
-            }
-            Stream::Unix(unix) => {
-                // SAFETY: as above.
-                let unix = unsafe { &mut *unix.get() };
-                unix.write(buf).await
-            }
-        }
+    /// As [`Socket::recv`], under way when it is polled, until `cancel` says otherwise (then `ECANCELED`).
+    pub(crate) async fn cancelable_recv(
+        &self,
+        buf: Buf,
+        cancel: CancelHandle,
+    ) -> (io::Result<usize>, Buf) {
+        debug_assert!(buf.spare() > 0, "a read into no space looks like the end");
+        // SAFETY: the operation clones the descriptor and takes the buffer; it uses `&mut` only until it is submitted,
+        // and `self` is borrowed for as long.
+        let stream = unsafe { &mut *self.stream.get() };
+        stream.cancelable_read(buf, cancel).await
+    }
+
+    /// Starts to write; the number of bytes taken may be less than there are. As to when, see [`Socket::recv`].
+    fn send(&self, buf: Buf) -> impl Future<Output = (io::Result<usize>, Buf)> + use<> {
+        // SAFETY: as in `recv`; monoio's `OwnedWriteHalf` does the same.
+        let stream: &'static mut TcpStream = unsafe { &mut *self.stream.get() };
+        stream.write(buf)
     }
 
     /// Writes all of `buf` and gives it back as it was; `progress` hears of the bytes as the kernel takes them.
@@ -170,18 +162,9 @@ impl Socket {
     ///
     /// The kernel refuses to poll.
     pub async fn readable(&self) -> io::Result<()> {
-        match &self.stream {
-            Stream::Tcp(tcp) => {
-                // SAFETY: a shared borrow: `readable` takes `&self` and clones the descriptor.
-                let tcp = unsafe { &*tcp.get() };
-                tcp.readable(false).await
-            }
-            Stream::Unix(unix) => {
-                // SAFETY: as above.
-                let unix = unsafe { &*unix.get() };
-                unix.readable(false).await
-            }
-        }
+        // SAFETY: a shared borrow: `readable` takes `&self` and clones the descriptor.
+        let stream = unsafe { &*self.stream.get() };
+        stream.readable(false).await
     }
 
     /// `shutdown(2)`: a pending read ends with 0 bytes, a pending write with `EPIPE`. Errors mean that the peer is
@@ -203,5 +186,5 @@ impl Socket {
 /// No descriptor left.
 pub fn pair() -> io::Result<(Rc<Socket>, Rc<Socket>)> {
     let (left, right) = UnixStream::pair()?;
-    Ok((Rc::new(left.into()), Rc::new(right.into())))
+    Ok((Rc::new(left.try_into()?), Rc::new(right.try_into()?)))
 }

@@ -170,7 +170,7 @@ impl Acceptor {
                 let never = Canceller::new();
                 Ok(acceptor.accept(never.handle()).await?.0)
             }
-            Self::Unix(listener) => Ok(Rc::new(listener.accept().await?.0.into())),
+            Self::Unix(listener) => Ok(Rc::new(listener.accept().await?.0.try_into()?)),
         }
     }
 }
