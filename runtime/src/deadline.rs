@@ -16,6 +16,16 @@ use crate::Socket;
 /// The sweeper's resolution. A deadline fires at most two ticks late.
 pub const TICK: Duration = Duration::from_millis(100);
 
+/// Ticks in `time`, rounded up.
+const fn ticks_in(time: Duration) -> u64 {
+    const PER_SECOND: u64 = 10;
+    const { assert!(TICK.subsec_millis() as u64 * PER_SECOND == 1000) };
+    let of_rest = time.subsec_nanos().div_ceil(TICK.subsec_nanos()) as u64;
+    time.as_secs()
+        .saturating_mul(PER_SECOND)
+        .saturating_add(of_rest)
+}
+
 const BUCKETS: usize = 256;
 const NONE: u32 = u32::MAX;
 
@@ -266,12 +276,8 @@ impl<R: Copy> Deadline<R> {
     /// Sets the deadline to `after` from now, replacing the one before. Cost: a few stores, mostly.
     pub fn set(&self, after: Duration, expiry: Expiry, reason: R) {
         let mut wheel = self.wheel.borrow_mut();
-        let ticks = after.as_nanos().div_ceil(TICK.as_nanos());
-        // The current tick is already under way, so one more.
-        let at = wheel
-            .now
-            .saturating_add(u64::try_from(ticks).unwrap_or(u64::MAX / 2))
-            + 1;
+        // The current tick is already under way, so one more. `u64::MAX` stands for none.
+        let at = wheel.now.saturating_add(ticks_in(after)).min(u64::MAX - 2) + 1;
         let entry = wheel.entry(self.index);
         entry.at = at;
         entry.expiry = expiry;
