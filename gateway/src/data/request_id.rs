@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 /// Makes 128-bit identifiers: 64 random bits of the worker, then a counter scrambled so that neighbours look apart.
 #[derive(Debug)]
 pub(super) struct RequestIds {
-    prefix: u64,
+    prefix: [u8; 16],
     counter: Cell<u64>,
 }
 
@@ -14,7 +14,7 @@ impl RequestIds {
     pub(super) fn new() -> Self {
         let random = RandomState::new();
         Self {
-            prefix: random.hash_one(0_u8),
+            prefix: hex(random.hash_one(0_u8)),
             counter: Cell::new(random.hash_one(1_u8)),
         }
     }
@@ -29,22 +29,44 @@ impl RequestIds {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^= mixed >> 31;
         let mut text = [0; 32];
-        put_hex(&mut text[..16], self.prefix);
-        put_hex(&mut text[16..], mixed);
+        let (front, back) = text.split_at_mut(16);
+        front.copy_from_slice(&self.prefix);
+        back.copy_from_slice(&hex(mixed));
         text
     }
 }
 
-fn put_hex(out: &mut [u8], number: u64) {
-    for (digit, shift) in out.iter_mut().zip((0..16).rev()) {
-        let nibble = (number >> (shift * 4)) & 0xf;
-        *digit = b"0123456789abcdef"[usize::try_from(nibble).unwrap_or(0)];
+/// The digits of all bytes, two for each.
+static DIGITS: [[u8; 2]; 256] = {
+    let digits = *b"0123456789abcdef";
+    let mut table = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
     }
+    table
+};
+
+fn hex(number: u64) -> [u8; 16] {
+    let mut text = [0; 16];
+    let (pairs, _) = text.as_chunks_mut::<2>();
+    for (pair, byte) in pairs.iter_mut().zip(number.to_be_bytes()) {
+        *pair = DIGITS[usize::from(byte)];
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn digits_are_those_of_the_formatter() {
+        for number in [0, 1, u64::MAX, 0x0123_4567_89ab_cdef, 1 << 63] {
+            assert_eq!(hex(number).to_vec(), format!("{number:016x}").into_bytes());
+        }
+    }
 
     #[test]
     fn identifiers_differ_and_are_hexadecimal() {
