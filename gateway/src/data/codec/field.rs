@@ -237,8 +237,10 @@ pub(super) fn classify(name: &[u8]) -> FieldKind {
         19 => &[(b"proxy-authorization", FieldKind::HopByHop)],
         _ => &[],
     };
+    let first = name.first().map_or(0, u8::to_ascii_lowercase);
     for (known, kind) in candidates {
-        if name.eq_ignore_ascii_case(known) {
+        // One octet tells most names apart.
+        if known.first() == Some(&first) && name.eq_ignore_ascii_case(known) {
             return *kind;
         }
     }

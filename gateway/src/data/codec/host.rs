@@ -30,20 +30,26 @@ pub fn port_of(authority: &[u8]) -> Option<u16> {
 
 /// Host and port at the last colon outside brackets.
 fn split(text: &[u8]) -> (&[u8], Option<&[u8]>) {
-    let colon = text.iter().rposition(|&byte| byte == b':');
-    let bracket = text.iter().rposition(|&byte| byte == b']');
-    let Some(at) = colon.filter(|&at| bracket.is_none_or(|bracket| at > bracket)) else {
-        return (text, None);
-    };
-    let (host, rest) = text.split_at_checked(at).unwrap_or((text, &[]));
-    (host, rest.get(1..))
+    let end = text
+        .iter()
+        .rposition(|&byte| matches!(byte, b':' | b']'))
+        .and_then(|at| text.split_at_checked(at));
+    match end {
+        Some((host, [b':', port @ ..])) => (host, Some(port)),
+        _ => (text, None),
+    }
 }
 
 fn parse_port(digits: &[u8]) -> Option<u16> {
     if digits.is_empty() || digits.len() > 5 || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    str::from_utf8(digits).ok()?.parse().ok()
+    let add = |number: u32, digit: &u8| {
+        number
+            .wrapping_mul(10)
+            .wrapping_add(u32::from(digit.wrapping_sub(b'0')))
+    };
+    u16::try_from(digits.iter().fold(0, add)).ok()
 }
 
 fn is_uri_host(host: &[u8]) -> bool {
@@ -56,9 +62,29 @@ fn is_uri_host(host: &[u8]) -> bool {
     }
 }
 
+/// Octets of a `reg-name` that stand for themselves, without the comma.
+#[expect(clippy::indexing_slicing, reason = "computed when compiling")]
+const PLAIN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        table[byte as usize] = byte != b',' && (is_unreserved(byte) || is_sub_delim(byte));
+        byte = byte.wrapping_add(1);
+    }
+    table
+};
+
+fn is_plain(byte: u8) -> bool {
+    PLAIN.get(usize::from(byte)) == Some(&true)
+}
+
 /// `reg-name` without the comma, which would make a list of it.
 fn is_reg_name(host: &[u8]) -> bool {
-    let mut rest = host;
+    // All of most names, by one look at each octet.
+    let plain = host.iter().position(|&byte| !is_plain(byte));
+    let mut rest = plain
+        .and_then(|plain| host.get(plain..))
+        .unwrap_or_default();
     while let Some((&byte, tail)) = rest.split_first() {
         rest = tail;
         if byte == b'%' {
@@ -73,7 +99,7 @@ fn is_reg_name(host: &[u8]) -> bool {
                 return false;
             }
             rest = after;
-        } else if byte == b',' || !(is_unreserved(byte) || is_sub_delim(byte)) {
+        } else if !is_plain(byte) {
             return false;
         }
     }

@@ -97,12 +97,28 @@ pub(super) fn put_field(out: &mut impl BufMut, name: &[u8], value: &[u8]) {
     out.put_slice(b"\r\n");
 }
 
+/// Writes `begin`, which ends in `: `, `value`, which is not empty, and CRLF.
+pub(super) fn put_line(out: &mut impl BufMut, begin: &[u8], value: &[u8]) {
+    debug_assert!(!value.is_empty(), "a line without a value has no blank");
+    out.put_slice(begin);
+    out.put_slice(value);
+    out.put_slice(b"\r\n");
+}
+
 /// Writes `name: number` and CRLF.
 pub(super) fn put_number_field(out: &mut impl BufMut, name: &[u8], number: u64) {
     out.put_slice(name);
     out.put_slice(b": ");
     put_decimal(out, number);
     out.put_slice(b"\r\n");
+}
+
+/// Where a field line ends, with its CRLF, if it stands in the head as it would be written.
+pub(super) fn end_of_canonical(head: &[u8], field: &Field) -> Option<usize> {
+    let end = field.value.end().saturating_add(2);
+    let between = head.get(field.name.end()..field.value.start());
+    let after = head.get(field.value.end()..end);
+    (between == Some(b": ") && after == Some(b"\r\n")).then_some(end)
 }
 
 /// Copies field lines from a head: neighbours that stand there in canonical form in one run.
@@ -122,12 +138,15 @@ impl<'a, B: BufMut> Copier<'a, B> {
         }
     }
 
+    /// Begins with the head's first `end` octets as they are: its start line, and what else follows on.
+    pub(super) const fn keep_front(&mut self, end: usize) {
+        self.run = (0, end);
+    }
+
     /// Copies one field. Fields must come in the order of the head.
     pub(super) fn keep(&mut self, field: &Field) {
-        let (start, end) = (field.name.start(), field.value.end().saturating_add(2));
-        let between = self.head.get(field.name.end()..field.value.start());
-        let after = self.head.get(field.value.end()..end);
-        if between == Some(b": ") && after == Some(b"\r\n") {
+        let start = field.name.start();
+        if let Some(end) = end_of_canonical(self.head, field) {
             if self.run.1 != start {
                 self.flush();
                 self.run.0 = start;

@@ -6,7 +6,7 @@ use super::field::{Field, FieldKind, Fields};
 use super::framing::BodyFraming;
 use super::request::RequestHead;
 use super::target::{Scheme, TargetForm};
-use super::write::{Copier, put_field, put_number_field};
+use super::write::{Copier, end_of_canonical, put_field, put_line, put_number_field};
 use crate::config::UnderscoreHeaders;
 
 /// What the gateway decided about a request that it forwards. Everything in it is valid where it will stand.
@@ -98,9 +98,15 @@ pub fn write_request_head(
     fields: &Fields,
     forward: &ForwardRequest<'_>,
 ) {
-    put_request_line(out, head, request, forward);
-    put_field(out, b"Host", forward.host);
+    let front = front_as_it_is(head, request, fields, forward);
+    if front.is_none() {
+        put_request_line(out, head, request, forward);
+        put_field(out, b"Host", forward.host);
+    }
     let mut copier = Copier::new(out, head);
+    if let Some(end) = front {
+        copier.keep_front(end);
+    }
     for field in fields
         .iter()
         .filter(|field| is_kept(field, head, request, forward))
@@ -116,6 +122,33 @@ pub fn write_request_head(
     }
     out.put_slice(forward.additions.consumer);
     out.put_slice(b"\r\n");
+}
+
+/// Where the request line and a Host behind it end, if they stand in the head as they would be written. Most do, and are
+/// copied in one run with the fields that follow.
+fn front_as_it_is(
+    head: &[u8],
+    request: &RequestHead,
+    fields: &Fields,
+    forward: &ForwardRequest<'_>,
+) -> Option<usize> {
+    let sent = request.path.of(head);
+    let first = fields.iter().next()?;
+    let target_end = request.query.unwrap_or(request.path).end();
+    let line_end = first.name.start();
+    let as_it_is = request.form == TargetForm::Origin
+        && request.method_span.start() == 0
+        && request.path.start() == request.method_span.end().saturating_add(1)
+        && head.get(target_end..line_end) == Some(b" HTTP/1.1\r\n")
+        && sent == forward.path
+        && forward.additions.query.is_none()
+        && first.name.of(head) == b"Host"
+        && first.value.of(head) == forward.host;
+    if as_it_is {
+        end_of_canonical(head, first)
+    } else {
+        None
+    }
 }
 
 fn put_request_line(
@@ -231,11 +264,20 @@ fn put_client(
     fields: &Fields,
     forward: &ForwardRequest<'_>,
 ) {
-    let believed = |kind| {
-        fields
-            .iter()
-            .filter(move |field| forward.trusted && field.kind == kind)
-    };
+    if !forward.trusted {
+        out.put_slice(b"X-Forwarded-For: ");
+        out.put_slice(forward.client);
+        out.put_slice(match forward.scheme {
+            Scheme::Http => b"\r\nX-Forwarded-Proto: http\r\n",
+            Scheme::Https => b"\r\nX-Forwarded-Proto: https\r\n",
+        });
+        if let Some(authority) = request.authority {
+            put_line(out, b"X-Forwarded-Host: ", authority.of(head));
+        }
+        put_line(out, b"X-Request-Id: ", forward.request_id);
+        return;
+    }
+    let believed = |kind| fields.iter().filter(move |field| field.kind == kind);
     out.put_slice(b"X-Forwarded-For: ");
     for hop in believed(FieldKind::XForwardedFor).filter(|field| !field.value.is_empty()) {
         out.put_slice(hop.value.of(head));

@@ -55,8 +55,16 @@ pub fn write_response_head(
     forward: &ForwardResponse<'_>,
 ) {
     debug_assert!(!(forward.keep_alive && forward.body == BodyFraming::UntilClose));
-    put_status_line(out, response.status, Some(response.reason.of(head)));
+    let as_it_is = head.starts_with(b"HTTP/1.1 ")
+        && head.get(response.reason.start().saturating_sub(1)) == Some(&b' ')
+        && response.reason.start() == b"HTTP/1.1 200 ".len();
+    if !as_it_is {
+        put_status_line(out, response.status, Some(response.reason.of(head)));
+    }
     let mut copier = Copier::new(out, head);
+    if as_it_is {
+        copier.keep_front(response.reason.end().saturating_add(2));
+    }
     for field in fields.iter().filter(|field| is_kept(field, forward)) {
         copier.keep(field);
     }
