@@ -23,6 +23,10 @@ pub const MEDIUM_BYTES: usize = 20 * 1024;
 /// The largest block the pool keeps.
 pub const LARGE_BYTES: usize = 64 * 1024;
 
+/// Room before what is read, in which a message's head is written anew: by so much it may grow, and the body behind it
+/// need not be copied.
+pub const HEADROOM_BYTES: usize = 256;
+
 /// Blocks of each size that one thread keeps for reuse; more are freed. 2 MiB, 2.5 MiB and 1 MiB at most.
 const POOL_BLOCKS_MAX: [usize; 3] = [512, 128, 16];
 const SIZES: [usize; 3] = [SMALL_BYTES, MEDIUM_BYTES, LARGE_BYTES];
@@ -210,6 +214,26 @@ impl Buf {
         self.end += bytes.len();
     }
 
+    /// Puts `bytes` before the readable bytes, if there is room for them; false: nothing was done.
+    ///
+    /// A read leaves [`HEADROOM_BYTES`] before it, and what was consumed is room as well.
+    #[inline]
+    pub fn prepend(&mut self, bytes: &[u8]) -> bool {
+        let Some(begin) = self.begin.checked_sub(bytes.len()) else {
+            return false;
+        };
+        self.block[begin..self.begin].copy_from_slice(bytes);
+        self.begin = begin;
+        true
+    }
+
+    /// Leaves [`HEADROOM_BYTES`] before what will be appended. For an empty buffer.
+    pub(crate) fn leave_headroom(&mut self) {
+        debug_assert!(self.is_empty(), "bytes do not move");
+        self.begin = HEADROOM_BYTES.min(self.block.len() / 2);
+        self.end = self.begin;
+    }
+
     /// Moves the bytes behind the first `count` into a buffer of their own and keeps the first `count`.
     ///
     /// Copies the tail. `self` must hold at least `count` bytes.
@@ -334,6 +358,20 @@ mod tests {
         }
         assert_eq!(buf.len(), 2 * LARGE_BYTES);
         assert!(buf.data().chunks(2).all(|pair| pair == b"AB"));
+    }
+
+    #[test]
+    fn what_fits_before_the_bytes_is_put_there() {
+        let mut buf = Buf::small();
+        buf.leave_headroom();
+        buf.extend(b"head|body");
+        buf.consume(5);
+        assert!(!buf.prepend(&[b'x'; HEADROOM_BYTES + 6]));
+        assert_eq!(buf.data(), b"body");
+        assert!(buf.prepend(&[b'x'; HEADROOM_BYTES + 5]));
+        assert_eq!(buf.len(), HEADROOM_BYTES + 9);
+        assert!(buf.data().starts_with(b"xx") && buf.data().ends_with(b"xbody"));
+        assert!(!buf.prepend(b"y") && !Buf::empty().prepend(b"y"));
     }
 
     #[test]

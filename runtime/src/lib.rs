@@ -21,7 +21,7 @@ mod socket;
 mod steer;
 pub mod thread;
 
-pub use buf::{Buf, LARGE_BYTES, MEDIUM_BYTES, SMALL_BYTES};
+pub use buf::{Buf, HEADROOM_BYTES, LARGE_BYTES, MEDIUM_BYTES, SMALL_BYTES};
 pub use deadline::{Deadline, Deadlines, Expiry, TICK};
 pub use driver::{Choice, Driver, Executor, Options, Report};
 pub use reader::Reader;

@@ -173,20 +173,21 @@ impl Reader {
         if self.armed {
             return;
         }
-        if self.buf.spare() == 0 {
-            self.make_room();
+        if self.buf.is_empty() {
+            self.make_empty();
+        } else if self.buf.spare() == 0 {
+            self.buf.reserve(self.buf.capacity());
         }
         let buf = std::mem::replace(&mut self.buf, Buf::empty());
         self.slot.as_mut().start(&self.socket, buf);
         self.armed = true;
     }
 
-    fn make_room(&mut self) {
+    fn make_empty(&mut self) {
         if self.buf.capacity() == 0 {
             self.buf = Buf::with_capacity(self.read_size);
-        } else {
-            self.buf.reserve(self.buf.capacity());
         }
+        self.buf.leave_headroom();
     }
 
     fn poll_armed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {

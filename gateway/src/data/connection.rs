@@ -65,43 +65,43 @@ pub(super) struct ClientWriter {
 }
 
 impl ClientWriter {
-    /// Sends `out` and leaves it empty.
+    /// Sends `out` and leaves it empty; gives up on a client that does not read or reads too slowly.
     pub(super) async fn flush(&mut self) -> Result<(), Error> {
         if self.out.is_empty() {
             return Ok(());
         }
         let out = std::mem::replace(&mut self.out, Buf::empty());
-        self.send(out).await
+        let config = &self.listener.config;
+        let (began, total) = (self.deadline.now(), out.len());
+        let (waited, mut left) = (self.waited, total);
+        let before = self.taken;
+        let mut progress = |count: usize| {
+            left -= count;
+            // What was taken at once need not be waited for.
+            if left == 0 {
+                return;
+            }
+            let taken = before + (total - left) as u64;
+            let elapsed = waited + (self.deadline.now() - began);
+            let patience = patience(taken, elapsed, config.min_write_rate, config.write_timeout);
+            self.deadline.set(patience, Expiry::Reset, Why::Write);
+        };
+        progress(0);
+        let (result, _buf) = self.socket.send_all(out, progress).await;
+        if result.is_err() {
+            return Err(client_end(self.deadline.fired()));
+        }
+        self.taken += total as u64;
+        self.waited += self.deadline.now() - began;
+        self.deadline.clear(Why::Busy);
+        self.worker.metrics.sent(total as u64);
+        Ok(())
     }
 
     /// A response begins: how fast the client reads is measured anew.
     pub(super) fn begin_response(&mut self) {
         self.taken = 0;
         self.waited = 0;
-    }
-
-    /// Sends `buf`, and gives up on a client that does not read or reads too slowly.
-    pub(super) async fn send(&mut self, buf: Buf) -> Result<(), Error> {
-        let config = &self.listener.config;
-        let (began, total) = (self.deadline.now(), buf.len());
-        let (waited, taken) = (self.waited, &mut self.taken);
-        let mut progress = |count: usize| {
-            *taken += count as u64;
-            let elapsed = waited + (self.deadline.now() - began);
-            let patience = patience(*taken, elapsed, config.min_write_rate, config.write_timeout);
-            self.deadline.set(patience, Expiry::Reset, Why::Write);
-        };
-        progress(0);
-        let (result, _buf) = self.socket.send_all(buf, progress).await;
-        match result {
-            Ok(()) => {
-                self.waited += self.deadline.now() - began;
-                self.deadline.clear(Why::Busy);
-                self.worker.metrics.sent(total as u64);
-                Ok(())
-            }
-            Err(_) => Err(client_end(self.deadline.fired())),
-        }
     }
 }
 

@@ -46,6 +46,8 @@ pub(super) struct Scratch {
     pub(super) head: Buf,
     pub(super) fields: Fields,
     pub(super) response_fields: Fields,
+    /// The response head as it goes out, until it is put before its body.
+    pub(super) response_head: Buf,
     /// The path's normal form, where that differs from what was sent.
     pub(super) path: Vec<u8>,
     host: Vec<u8>,
@@ -64,6 +66,7 @@ impl Default for Scratch {
             head: Buf::empty(),
             fields: Fields::new(),
             response_fields: Fields::new(),
+            response_head: Buf::empty(),
             path: Vec::new(),
             host: Vec::new(),
             generous: Vec::new(),
@@ -160,9 +163,14 @@ impl Drop for Active<'_> {
     }
 }
 
-/// Moves the head out of the reader's buffer, without a copy; what follows it stays.
+/// Moves the head out of the reader's buffer; what follows it stays. The shorter of the two is copied.
 fn take_head(connection: &mut Connection, scratch: &mut Scratch, range: Range<usize>) {
     let buf = connection.reader.buf();
+    if buf.len() - range.end > range.end {
+        scratch.head = Buf::copy_of(&buf.data()[range.clone()]);
+        buf.consume(range.end);
+        return;
+    }
     let mut head = std::mem::replace(buf, Buf::empty());
     *buf = head.split_off(range.end);
     head.consume(range.start);

@@ -34,7 +34,7 @@ pub(super) struct Download<'a> {
 
 impl Download<'_> {
     pub(super) async fn run(mut self) -> Result<Ended, Error> {
-        let (head, response) = self.final_head().await?;
+        let (head_bytes, response) = self.final_head().await?;
         self.head_seen.set(true);
         self.timers.nobody(self.deadline);
         self.writer.begin_response();
@@ -48,8 +48,8 @@ impl Download<'_> {
         });
         if response.is_upgrade() {
             let forward = self.forward_response(BodyFraming::None, true);
-            self.put_head(&head, &response, &forward);
-            self.writer.flush().await?;
+            self.write_head(head_bytes, &response, &forward);
+            self.send_head().await?;
             return Ok(Ended::Upgraded);
         }
         let modern = self.request.version == Version::Http11;
@@ -69,16 +69,14 @@ impl Download<'_> {
             && !self.writer.worker.is_draining()
             && self.rest_is_short();
         let forward = self.forward_response(shape, keep_alive);
-        self.put_head(&head, &response, &forward);
-        let head_bytes = head.len() as u64;
-        drop(head);
+        self.write_head(head_bytes, &response, &forward);
         let mut body = Transfer::new(response.framing, sink);
         self.stream(&mut body).await?;
         let reusable = response.reusable
             && response.framing != BodyFraming::UntilClose
             && self.upstream.data().is_empty();
         Ok(Ended::Response(Finished {
-            bytes: head_bytes + body.payload_bytes(),
+            bytes: head_bytes as u64 + body.payload_bytes(),
             reusable,
             keep_alive,
         }))
@@ -101,11 +99,24 @@ impl Download<'_> {
         }
     }
 
-    fn put_head(&mut self, head: &Buf, response: &ResponseHead, forward: &ForwardResponse<'_>) {
-        let out = &mut self.writer.out;
-        let fields = &self.scratch.response_fields;
+    /// Takes a head of `length` bytes out of the buffer and writes it as it will go out.
+    fn write_head(
+        &mut self,
+        length: usize,
+        response: &ResponseHead,
+        forward: &ForwardResponse<'_>,
+    ) {
+        let Scratch {
+            response_fields: fields,
+            response_head: out,
+            ..
+        } = &mut *self.scratch;
+        let buf = self.upstream.buf();
+        let head = buf.data().get(..length).unwrap_or_default();
+        out.clear();
         out.reserve(forward.size_max(head.len(), fields.len()));
-        write_response_head(out, head.data(), response, fields, forward);
+        write_response_head(out, head, response, fields, forward);
+        buf.consume(length);
         self.record.status = if response.is_interim() {
             0
         } else {
@@ -113,8 +124,14 @@ impl Download<'_> {
         };
     }
 
-    /// Reads until the final head is there; relays the interim ones.
-    async fn final_head(&mut self) -> Result<(Buf, ResponseHead), Error> {
+    /// Sends a head that no body follows.
+    async fn send_head(&mut self) -> Result<(), Error> {
+        self.writer.out.extend(self.scratch.response_head.data());
+        self.writer.flush().await
+    }
+
+    /// Reads until the final head is at the front of the buffer, and its length; relays the interim ones.
+    async fn final_head(&mut self) -> Result<(usize, ResponseHead), Error> {
         let context = RequestContext {
             method: self.request.method,
             upgrade: self.upgrade,
@@ -122,28 +139,31 @@ impl Download<'_> {
         };
         let mut interims = 0;
         loop {
-            let head = self.next_head(interims > 0).await?;
+            let length = self.next_head(interims > 0).await?;
+            let head = self.upstream.data().get(..length).unwrap_or_default();
             let fields = &mut self.scratch.response_fields;
-            let response = parse_response(head.data(), &context, fields)
+            let response = parse_response(head, &context, fields)
                 .map_err(|error| Error::Upstream(Fault::Response(error)))?;
             if !response.is_interim() {
-                return Ok((head, response));
+                return Ok((length, response));
             }
             interims += 1;
-            if interims > INTERIMS_MAX || head.len() > INTERIM_HEAD_MAX {
+            if interims > INTERIMS_MAX || length > INTERIM_HEAD_MAX {
                 return Err(Error::Upstream(Fault::TooManyInterims));
             }
             // RFC 9110, 15.2: never to a client of HTTP/1.0.
             if self.request.version == Version::Http11 {
                 let forward = self.forward_response(BodyFraming::None, true);
-                self.put_head(&head, &response, &forward);
-                self.writer.flush().await?;
+                self.write_head(length, &response, &forward);
+                self.send_head().await?;
+            } else {
+                self.upstream.buf().consume(length);
             }
         }
     }
 
-    /// The next head, taken out of the buffer. `begun`: part of the response has come.
-    async fn next_head(&mut self, mut begun: bool) -> Result<Buf, Error> {
+    /// The length of the next head, which is at the front of the buffer. `begun`: part of the response has come.
+    async fn next_head(&mut self, mut begun: bool) -> Result<usize, Error> {
         let mut scanner = HeadScanner::for_response();
         loop {
             let scanned = if self.upstream.is_armed() {
@@ -152,9 +172,8 @@ impl Download<'_> {
                 scanner.scan(self.upstream.data(), &RESPONSE_LIMITS)
             };
             if let Some(range) = scanned.map_err(|error| Error::Upstream(Fault::Head(error)))? {
-                let buf = self.upstream.buf();
-                let rest = buf.split_off(range.end);
-                return Ok(std::mem::replace(buf, rest));
+                debug_assert_eq!(range.start, 0, "no empty line before a response");
+                return Ok(range.end);
             }
             begun |= !self.upstream.data().is_empty();
             match self.upstream.fill().await {
@@ -173,16 +192,10 @@ impl Download<'_> {
 
     /// Passes the body on, piece by piece; the head goes out with the first piece.
     async fn stream(&mut self, body: &mut Transfer) -> Result<(), Error> {
+        let first = self.take(body)?;
+        self.put_first(first).await?;
         let mut fairness = Fairness::default();
         loop {
-            fairness.turn().await;
-            if !self.upstream.is_armed() {
-                let piece = body
-                    .take(self.upstream.buf())
-                    .map_err(|error| Error::Upstream(Fault::Chunk(error)))?;
-                self.record.response_body_bytes = body.payload_bytes();
-                self.put(piece).await?;
-            }
             if body.is_ended() {
                 self.deadline.clear(Why::Busy);
                 return self.writer.flush().await;
@@ -195,7 +208,30 @@ impl Download<'_> {
                 Ok(count) if count > 0 => self.timers.nobody(self.deadline),
                 end => return self.closed(body, end.is_ok()).await,
             }
+            fairness.turn().await;
+            let piece = self.take(body)?;
+            self.put(piece).await?;
         }
+    }
+
+    /// What there is of the body.
+    fn take(&mut self, body: &mut Transfer) -> Result<Buf, Error> {
+        let piece = body
+            .take(self.upstream.buf())
+            .map_err(|error| Error::Upstream(Fault::Chunk(error)))?;
+        self.record.response_body_bytes = body.payload_bytes();
+        Ok(piece)
+    }
+
+    /// Puts the head before `piece`, where it mostly fits, so that the body is not copied.
+    async fn put_first(&mut self, mut piece: Buf) -> Result<(), Error> {
+        let head = self.scratch.response_head.data();
+        if self.writer.out.is_empty() && piece.prepend(head) {
+            self.writer.out = piece;
+            return Ok(());
+        }
+        self.writer.out.extend(head);
+        self.put(piece).await
     }
 
     /// Appends `piece` to what goes out, or sends what is there first where that would be too much to copy.

@@ -288,6 +288,10 @@ impl Exchange<'_> {
         );
         let mut sending = true;
         poll_fn(|cx| {
+            // First, since most often it is this that has ended, and then nobody need look at the other.
+            if let Poll::Ready(ended) = down.as_mut().poll(cx) {
+                return Poll::Ready(ended);
+            }
             if sending && let Poll::Ready(result) = up.as_mut().poll(cx) {
                 match result {
                     Err(Stopped::ByClient(error)) => return Poll::Ready(Err(error)),
@@ -296,7 +300,7 @@ impl Exchange<'_> {
                     Ok(never) => match never {},
                 }
             }
-            down.as_mut().poll(cx)
+            Poll::Pending
         })
         .await
     }

@@ -46,9 +46,10 @@ impl Upload<'_> {
         let mut out = head;
         let mut fairness = Fairness::default();
         loop {
-            fairness.turn().await;
-            let piece = self.take()?;
-            if out.len() + piece.len() <= COALESCE_BYTES_MAX {
+            let mut piece = self.take()?;
+            if !piece.is_empty() && piece.prepend(out.data()) {
+                out = piece;
+            } else if out.len() + piece.len() <= COALESCE_BYTES_MAX {
                 out.extend(piece.data());
             } else {
                 self.send(std::mem::replace(&mut out, piece)).await?;
@@ -63,6 +64,7 @@ impl Upload<'_> {
                 self.send(std::mem::replace(&mut out, Buf::empty())).await?;
             }
             self.fill().await?;
+            fairness.turn().await;
         }
         self.uploaded.set(true);
         self.watch().await
