@@ -78,7 +78,7 @@ rejects! {
     an_unknown_section_with_the_nearest_name(LISTENING, "[runtme]") =>
         ["2:2: error: runtme: unknown key; did you mean `runtime`?"];
     an_unknown_key_with_nothing_near(LISTENING, "zzz = 1") =>
-        ["2:1: error: zzz: unknown key; known keys: version, runtime, admin, log, client_ip, listeners, upstreams, limits, consumers, api_keys, routes"];
+        ["2:1: error: zzz: unknown key; known keys: version, runtime, admin, log, client_ip, listeners, upstreams, limits, consumers, api_keys, jwt, routes"];
     an_unknown_key_with_the_nearest_name(LISTENER, "max_conections = 5") =>
         ["4:1: error: listeners.max_conections: unknown key; did you mean `max_connections`?"];
     a_key_of_a_later_version(LISTENER, r#"proxy_protocol = "v2""#) =>
@@ -201,10 +201,12 @@ rejects! {
         ["4:9: error: limits.a.burst: must be from 1 to 1000000000; found 0"];
     a_burst_that_takes_years_to_refill(LISTENING, "[limits.a]", r#"rate = "1/d""#, "burst = 1000") =>
         ["4:9: error: limits.a.burst: takes more than 2.2 years to refill at this rate"];
-    a_limit_key_of_a_later_version(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"key = "jwt:sub""#) =>
-        [r#"4:7: error: limits.a.key: `jwt:sub` is not supported in this version; write "client_ip", "header:NAME", "cookie:NAME", "query:NAME", "path:N", "host", "route", "consumer" or "plan""#];
+    a_limit_key_of_a_later_version(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"key = "method""#) =>
+        [r#"4:7: error: limits.a.key: `method` is not supported in this version; write "client_ip", "header:NAME", "cookie:NAME", "query:NAME", "path:N", "host", "route", "consumer", "plan" or "jwt:CLAIM""#];
+    a_limit_key_without_its_claim(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"key = "jwt""#) =>
+        [r#"4:7: error: limits.a.key: `jwt` lacks what to look at; write one such as "jwt:NAME""#];
     a_limit_key_with_the_nearest_one(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"key = "clientip""#) =>
-        [r#"4:7: error: limits.a.key: `clientip` is not one of "client_ip", "header:NAME", "cookie:NAME", "query:NAME", "path:N", "host", "route", "consumer" or "plan"; did you mean `client_ip`?"#];
+        [r#"4:7: error: limits.a.key: `clientip` is not one of "client_ip", "header:NAME", "cookie:NAME", "query:NAME", "path:N", "host", "route", "consumer", "plan" or "jwt:CLAIM"; did you mean `client_ip`?"#];
     a_limit_key_without_its_name(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"key = ["header", "path:", "cookie:a b", "path:0"]"#) =>
         [
             r#"4:8: error: limits.a.key: `header` lacks what to look at; write one such as "header:NAME""#,

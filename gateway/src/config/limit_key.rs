@@ -12,7 +12,7 @@ use super::resolved::{HostPattern, KeyPart, OverrideKey, OverrideValue};
 const FIELD_NAME_BYTES_MAX: usize = 128;
 
 /// What a part of a key must be, as a noun phrase.
-pub(super) const PART_EXPECTS: &str = "\"client_ip\", \"header:NAME\", \"cookie:NAME\", \"query:NAME\", \"path:N\", \"host\", \"route\", \"consumer\" or \"plan\"";
+pub(super) const PART_EXPECTS: &str = "\"client_ip\", \"header:NAME\", \"cookie:NAME\", \"query:NAME\", \"path:N\", \"host\", \"route\", \"consumer\", \"plan\" or \"jwt:CLAIM\"";
 
 /// Reads a part of a key.
 pub(super) fn parse_part(text: &str) -> Result<KeyPart, String> {
@@ -37,15 +37,18 @@ pub(super) fn parse_part(text: &str) -> Result<KeyPart, String> {
                 "`{text}`: a path's segments are numbered from 1 to 255; write \"path:1\" for the first"
             )
         }),
-        ("header" | "cookie" | "query" | "path", _) => Err(format!(
+        ("jwt", Some(name)) if (1..=FIELD_NAME_BYTES_MAX).contains(&name.len()) => {
+            Ok(KeyPart::Claim(name.to_owned()))
+        }
+        ("header" | "cookie" | "query" | "path" | "jwt", _) => Err(format!(
             "`{text}` lacks what to look at; write one such as \"{word}:{}\"",
             if word == "path" { "1" } else { "NAME" }
         )),
-        ("jwt" | "method", _) => Err(format!(
+        ("method", _) => Err(format!(
             "`{text}` is not supported in this version; write {PART_EXPECTS}"
         )),
         _ => {
-            let words = ["client_ip", "header", "cookie", "query", "path", "host", "route", "consumer", "plan"];
+            let words = ["client_ip", "header", "cookie", "query", "path", "host", "route", "consumer", "plan", "jwt"];
             let near = did_you_mean(word, words);
             Err(format!("`{text}` is not one of {PART_EXPECTS}{near}"))
         }
@@ -117,7 +120,8 @@ fn value(part: &KeyPart, text: &str, routes: &[String]) -> Result<OverrideValue,
         | KeyPart::Path(_)
         | KeyPart::Route
         | KeyPart::Consumer
-        | KeyPart::Plan => Ok(OverrideValue::Text(text.to_owned())),
+        | KeyPart::Plan
+        | KeyPart::Claim(_) => Ok(OverrideValue::Text(text.to_owned())),
     }
 }
 

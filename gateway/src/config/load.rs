@@ -9,9 +9,9 @@ use super::credentials::Named;
 use super::error::{ConfigErrors, Position};
 use super::key::{Key, Keys, Nested};
 use super::kind::Integer;
-use super::resolved::{AdminConfig, Config, KeyPart};
+use super::resolved::{AdminConfig, Config, KeyPart, LimitConfig};
 use super::section::{Reader, Section};
-use super::{api_keys, consumers, limits, listeners, routes, runtime, telemetry, upstreams};
+use super::{api_keys, consumers, jwt, limits, listeners, routes, runtime, telemetry, upstreams};
 
 /// The format that this version reads.
 const VERSION: u64 = 1;
@@ -36,6 +36,7 @@ pub(super) static KEYS: Keys = Keys {
         &LIMITS,
         &CONSUMERS,
         &API_KEYS,
+        &JWT,
         &ROUTES,
     ],
     unsupported: &["include", "auth", "tracing", "store", "tls", "acme"],
@@ -86,6 +87,13 @@ static API_KEYS: Nested = Nested {
     expects: "tables by name: [api_keys.NAME]",
     absent: "none",
     text: "API keys, see `[api_keys.NAME]`.",
+};
+
+static JWT: Nested = Nested {
+    name: "jwt",
+    expects: "tables by name: [jwt.NAME]",
+    absent: "none",
+    text: "Tokens, see `[jwt.NAME]`.",
 };
 
 static ROUTES: Nested = Nested {
@@ -261,6 +269,12 @@ fn decode<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Confi
         top.named_tables(&API_KEYS, &api_keys::KEYS),
         &mut authenticators,
     );
+    let kept_claims = claims_of(&limits);
+    jwt::read(
+        top.named_tables(&JWT, &jwt::KEYS),
+        &kept_claims,
+        &mut authenticators,
+    );
     let authenticators = authenticators.list;
     let names = routes::Names {
         upstreams: upstreams
@@ -299,6 +313,19 @@ fn decode<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Confi
         authenticators,
         routes,
     })
+}
+
+/// The claims that limits count by, each once.
+fn claims_of(limits: &[LimitConfig]) -> Vec<String> {
+    let mut claims = Vec::new();
+    for part in limits.iter().flat_map(|limit| &limit.key) {
+        if let KeyPart::Claim(name) = part
+            && !claims.contains(name)
+        {
+            claims.push(name.clone());
+        }
+    }
+    claims
 }
 
 #[cfg(test)]

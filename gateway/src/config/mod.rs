@@ -11,8 +11,10 @@ mod consumers;
 mod credentials;
 mod error;
 mod interpolate;
+mod jwt;
 mod key;
 mod key_file;
+mod key_set;
 mod kind;
 mod limit_key;
 mod limits;
@@ -31,7 +33,9 @@ mod units;
 mod upstreams;
 
 pub use error::{ConfigErrors, Position, Problem};
+pub use jwt::{JwtConfig, JwtKeys, check_secret};
 pub use key_file::{digest, entry, read as read_key_file, state as file_state};
+pub use key_set::{KeySet, Material, VerifyKey, read as read_key_set};
 pub use load::{ConfigSource, load};
 pub use matching::{
     CLIENT_NETWORKS_MAX, CONDITIONS_MAX, Conditions, EXTENSION_METHODS_MAX, HeaderCondition,
@@ -42,8 +46,9 @@ pub use reference::reference;
 pub use resolved::{
     AccessConfig, AccessLogConfig, Action, AdminConfig, ApiKey, ApiKeysConfig, AuthenticatorConfig,
     AuthenticatorKind, ClientIpConfig, Config, ConsumerConfig, CredentialPlace, DriverChoice,
-    EndpointAddress, EndpointConfig, FileState, FixedResponse, GROUPS_MAX, HostPattern, KeyPart,
-    LIMIT_KEY_PARTS_MAX, LIMIT_OVERRIDES_MAX, LimitConfig, LimitMode, ListenerConfig, LogFormat,
-    LogSink, MaxKeys, OverrideConfig, OverrideKey, OverrideValue, PathPolicy, ROUTE_AUTH_MAX,
-    ROUTE_LIMITS_MAX, Rate, RouteConfig, RuntimeConfig, Steer, UnderscoreHeaders, UpstreamConfig,
+    EndpointAddress, EndpointConfig, FileState, FixedResponse, GROUPS_MAX, HostPattern,
+    JwtAlgorithm, KeyPart, LIMIT_KEY_PARTS_MAX, LIMIT_OVERRIDES_MAX, LimitConfig, LimitMode,
+    ListenerConfig, LogFormat, LogSink, MaxKeys, OverrideConfig, OverrideKey, OverrideValue,
+    PathPolicy, ROUTE_AUTH_MAX, ROUTE_LIMITS_MAX, Rate, RouteConfig, RuntimeConfig, Steer,
+    UnderscoreHeaders, UpstreamConfig,
 };

@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 
 use super::key::{Keys, Row};
 use super::{
-    api_keys, consumers, limits, listeners, load, respond, routes, runtime, telemetry, upstreams,
+    api_keys, consumers, jwt, limits, listeners, load, respond, routes, runtime, telemetry,
+    upstreams,
 };
 
 /// The sections in the order of the page.
-static SECTIONS: [&Keys; 15] = [
+static SECTIONS: [&Keys; 16] = [
     &load::KEYS,
     &runtime::KEYS,
     &telemetry::ADMIN_KEYS,
@@ -22,6 +23,7 @@ static SECTIONS: [&Keys; 15] = [
     &limits::OVERRIDE_KEYS,
     &consumers::KEYS,
     &api_keys::KEYS,
+    &jwt::KEYS,
     &routes::KEYS,
     &respond::KEYS,
 ];
@@ -102,6 +104,9 @@ mod tests {
                 format!("{listener}[[upstreams.NAME.endpoints]]\naddress = 'a:1'\n{lines}")
             }
             "[limits.NAME]" => format!("{listener}{header}\nrate = '5/s'\n{lines}"),
+            "[jwt.NAME]" => format!(
+                "{listener}{header}\nissuer = 'any'\naudience = 'any'\nkey_file = 'tests/keys/p256.pem'\n{lines}"
+            ),
             "[api_keys.NAME]" => format!("{listener}{header}\nfile = '/dev/null'\n{lines}"),
             "limits.NAME.overrides" => {
                 format!(
@@ -123,8 +128,9 @@ mod tests {
             for row in keys.rows {
                 let default = row.default();
                 // An empty array of hosts is refused when written: it would say nothing. So are those that open a route.
-                let refused = keys.header == "[[routes]]"
-                    && ["hosts", "auth", "auth_optional", "groups"].contains(&row.name());
+                let refused = row.name() == "algorithms"
+                    || keys.header == "[[routes]]"
+                        && ["hosts", "auth", "auth_optional", "groups"].contains(&row.name());
                 let Some(value) = default.strip_prefix('`').filter(|_| !refused) else {
                     continue;
                 };

@@ -11,6 +11,8 @@ use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
 
+use super::jwt::JwtConfig;
+
 use super::matching::{Conditions, PathPattern};
 
 /// A whole configuration.
@@ -70,6 +72,63 @@ pub struct AuthenticatorConfig {
 pub enum AuthenticatorKind {
     /// One of `[api_keys.NAME]`.
     ApiKeys(ApiKeysConfig),
+    /// One of `[jwt.NAME]`.
+    Jwt(Box<JwtConfig>),
+}
+
+macro_rules! algorithms {
+    ($($name:ident = $text:literal)+) => {
+        /// An algorithm of signatures (RFC 7518, section 3.1, and RFC 8037).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum JwtAlgorithm {
+            $(#[doc = $text] $name,)+
+        }
+
+        impl JwtAlgorithm {
+            /// All of them with their names.
+            pub const WORDS: &'static [(&'static str, Self)] = &[$(($text, Self::$name),)+];
+        }
+    };
+}
+
+algorithms! {
+    Rs256 = "RS256" Rs384 = "RS384" Rs512 = "RS512"
+    Ps256 = "PS256" Ps384 = "PS384" Ps512 = "PS512"
+    Es256 = "ES256" Es384 = "ES384" EdDsa = "EdDSA"
+    Hs256 = "HS256" Hs384 = "HS384" Hs512 = "HS512"
+}
+
+impl JwtAlgorithm {
+    /// The one with this name; case counts. `none` is none.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        let found = Self::WORDS.iter().find(|(each, _)| *each == name);
+        found.map(|(_, algorithm)| *algorithm)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        let found = Self::WORDS.iter().find(|(_, each)| *each == self);
+        found.map_or("", |(name, _)| *name)
+    }
+
+    /// Whether it is made with a secret that both sides know.
+    #[must_use]
+    pub const fn is_hmac(self) -> bool {
+        matches!(self, Self::Hs256 | Self::Hs384 | Self::Hs512)
+    }
+
+    /// The shortest secret in bytes; 0: it has none.
+    #[must_use]
+    pub const fn secret_bytes_min(self) -> usize {
+        match self {
+            Self::Hs256 => 32,
+            Self::Hs384 => 48,
+            Self::Hs512 => 64,
+            _ => 0,
+        }
+    }
 }
 
 /// What is particular to `[api_keys.NAME]`.
@@ -392,13 +451,15 @@ pub enum KeyPart {
     Consumer,
     /// That consumer's plan.
     Plan,
+    /// A claim of the token that it came with.
+    Claim(String),
 }
 
 impl KeyPart {
     /// Whether it is known only of a caller that an authenticator has named.
     #[must_use]
     pub const fn is_of_caller(&self) -> bool {
-        matches!(self, Self::Consumer | Self::Plan)
+        matches!(self, Self::Consumer | Self::Plan | Self::Claim(_))
     }
 }
 
@@ -415,6 +476,7 @@ impl fmt::Display for KeyPart {
             Self::Route => f.write_str("route"),
             Self::Consumer => f.write_str("consumer"),
             Self::Plan => f.write_str("plan"),
+            Self::Claim(name) => write!(f, "jwt:{name}"),
         }
     }
 }

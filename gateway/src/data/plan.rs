@@ -110,10 +110,11 @@ impl Plan {
             .iter()
             .map(|limit| LimitPlan::new(limit, workers, &hasher, ipv6_prefix))
             .collect::<Result<_, _>>()?;
+        let consumers = config.consumers.clone().into();
         let authenticators = config
             .authenticators
             .iter()
-            .map(|each| AuthPlan::new(each, &config.consumers, hasher));
+            .map(|each| AuthPlan::new(each, &consumers, hasher));
         Ok(Self {
             authenticators: authenticators.collect(),
             listeners: config

@@ -231,16 +231,20 @@ fn decide(
     record.route = Some(route);
     let route_config = &plan.routes[route].config;
 
-    if let (BodyFraming::Length(length), Some(most)) = (request.framing, route_config.max_body)
-        && length > most
-    {
-        return Err(Error::BodyTooLarge);
-    }
+    check_length(&request, route_config.max_body)?;
     let access = &route_config.access;
+    let now = || connection.worker.clock.unix_micros(record.started) / 1_000_000;
     let caller = if access.auth.is_empty() {
         None
     } else {
-        identify(served, access, (head, query), fields, (key_part, taken_out))?
+        identify(
+            served,
+            access,
+            (head, query),
+            fields,
+            (key_part, taken_out),
+            now(),
+        )?
     };
     let subject = Subject {
         hasher: &plan.hasher,
@@ -263,6 +267,14 @@ fn decide(
         Action::Respond(_) => Decision::Respond { route },
         Action::Upstream(upstream) => Decision::Forward { upstream },
     })
+}
+
+/// Refuses a body that says it is longer than the route takes.
+fn check_length(request: &RequestHead, most: Option<u64>) -> Result<(), Error> {
+    match (request.framing, most) {
+        (BodyFraming::Length(length), Some(most)) if length > most => Err(Error::BodyTooLarge),
+        _ => Ok(()),
+    }
 }
 
 /// The path in its one form: where it lies in the head, or else in `normal`.
@@ -299,12 +311,14 @@ fn identify(
     (head, query): (&[u8], Option<&[u8]>),
     fields: &mut Fields,
     (buffer, taken_out): (&mut Vec<u8>, &mut TakenOut),
+    now: u64,
 ) -> Result<Option<Caller>, Error> {
     let plans = &served.plan.authenticators;
     let asked = auth::Request {
         head,
         fields,
         query,
+        now,
     };
     let caller = auth::authenticate(access, plans, &served.tables, &asked, buffer);
     // Whatever came of it: a credential is nothing for a log.

@@ -19,6 +19,21 @@ name = "r"
 respond = {}
 "#;
 
+/// A token that is verified with a public key; the next line is the sixth.
+const JWT: &str = r#"listeners = [{ name = "web", address = "127.0.0.1:0" }]
+[jwt.main]
+issuer = "any"
+audience = "any"
+key_file = "tests/keys/p256.pem"
+"#;
+/// A token that is verified with a secret.
+const SECRET: &str = r#"listeners = [{ name = "web", address = "127.0.0.1:0" }]
+[jwt.main]
+issuer = "any"
+audience = "any"
+secret_file = "tests/keys/secret"
+"#;
+
 rejects! {
     an_authenticator_without_file(LISTENING, "[api_keys.keys]") =>
         ["2:1: error: api_keys.keys.file: missing; expected a file's path"];
@@ -46,6 +61,42 @@ rejects! {
         ["3:11: error: consumers.a.groups: `x,y` is not a name; use 1 to 64 letters, digits, `_`, `-` and `.`"];
     a_plan_that_is_none(LISTENING, "[consumers.a]", r#"plan = """#) =>
         ["3:8: error: consumers.a.plan: `` is not a name; use 1 to 64 letters, digits, `_`, `-` and `.`"];
+
+    a_token_of_whom_and_for_whom(LISTENING, "[jwt.main]", r#"key_file = "tests/keys/p256.pem""#) =>
+        [
+            r#"2:1: error: jwt.main.issuer: missing; expected an issuer such as "https://id.example.com/", or "any""#,
+            r#"2:1: error: jwt.main.audience: missing; expected an audience such as "https://api.example.com", or "any""#,
+        ];
+    a_token_without_keys(LISTENING, "[jwt.main]", r#"issuer = "any""#, r#"audience = "any""#) =>
+        ["2:1: error: jwt.main.jwks_file: missing; write where the keys are: `jwks_file`, `key_file` or `secret_file`"];
+    a_token_with_two_kinds_of_keys(JWT, r#"secret_file = "tests/keys/secret""#) =>
+        ["6:15: error: jwt.main.secret_file: write either `key_file` or `secret_file`, not both"];
+    an_audience_beside_any(LISTENING, "[jwt.main]", r#"issuer = "any""#, r#"audience = ["a", "any"]"#, r#"key_file = "tests/keys/p256.pem""#) =>
+        [r#"4:12: error: jwt.main.audience: "any" stands alone"#];
+    an_algorithm_of_secrets_for_public_keys(JWT, r#"algorithms = ["ES256", "HS256"]"#) =>
+        ["6:24: error: jwt.main.algorithms: HS256 needs a `secret_file`; with public keys whoever has them could sign"];
+    an_algorithm_of_public_keys_for_a_secret(SECRET, r#"algorithms = ["RS256"]"#) =>
+        ["6:15: error: jwt.main.algorithms: RS256 needs public keys; `secret_file` serves HS256, HS384 and HS512"];
+    an_algorithm_that_signs_nothing(JWT, r#"algorithms = ["none"]"#) =>
+        [r#"6:15: error: jwt.main.algorithms: `none` is not one of "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256", "HS384" or "HS512""#];
+    an_empty_list_of_algorithms(JWT, "algorithms = []") =>
+        ["6:14: error: jwt.main.algorithms: an empty array; for all that the keys can have leave it out"];
+    a_skew_of_hours(JWT, r#"clock_skew = "2h""#) =>
+        ["6:14: error: jwt.main.clock_skew: must be from 0s to 10m; found 2h"];
+    a_token_in_two_places(JWT, r#"header = "x-token""#, r#"cookie = "token""#) =>
+        ["7:10: error: jwt.main.cookie: write either `header` or `cookie`, not both"];
+    keys_that_are_fetched(JWT, r#"jwks_url = "https://id.example.com/jwks.json""#) =>
+        ["6:1: error: jwt.main.jwks_url: not supported in this version"];
+    a_short_rsa_key(LISTENING, "[jwt.main]", r#"issuer = "any""#, r#"audience = "any""#, r#"key_file = "tests/keys/small.pem""#) =>
+        ["5:12: error: jwt.main.key_file: tests/keys/small.pem: an RSA key of 1024 bits; 2048 to 8192 are taken"];
+    a_curve_that_is_not_taken(LISTENING, "[jwt.main]", r#"issuer = "any""#, r#"audience = "any""#, r#"key_file = "tests/keys/p521.pem""#) =>
+        ["5:12: error: jwt.main.key_file: tests/keys/p521.pem: a PUBLIC KEY of a kind that is not taken; RSA, P-256, P-384 and Ed25519 are"];
+    a_key_set_where_pem_belongs(LISTENING, "[jwt.main]", r#"issuer = "any""#, r#"audience = "any""#, r#"key_file = "tests/keys/jwks.json""#) =>
+        ["5:12: error: jwt.main.key_file: tests/keys/jwks.json: it holds no key that verifies signatures"];
+    pem_where_a_key_set_belongs(LISTENING, "[jwt.main]", r#"issuer = "any""#, r#"audience = "any""#, r#"jwks_file = "tests/keys/all.pem""#) =>
+        ["5:13: error: jwt.main.jwks_file: tests/keys/all.pem: no JSON Web Key Set: invalid number at line 1 column 2"];
+    one_name_for_two_authenticators(JWT, "[api_keys.main]", r#"file = "/dev/null""#) =>
+        ["2:6: error: jwt: [api_keys.NAME] has a `main` too; routes could not tell which"];
 
     an_authenticator_that_is_not_there_with_the_nearest_name(ROUTE, r#"auth = ["kyes"]"#) =>
         ["12:9: error: routes.auth: no authenticator is named `kyes`; did you mean `keys`?"];
@@ -121,4 +172,21 @@ fn a_bad_line_of_a_file_of_keys_is_named_and_what_may_be_a_key_is_not_shown() {
          `ringgate hash-key` makes it"
     );
     rejected(LISTENING, &["[api_keys.keys]", &file], &[&found]);
+}
+
+#[test]
+fn a_secret_shorter_than_the_hash_and_a_private_key_are_refused_and_not_shown() {
+    let short = Scratch::new("secret", "hunter2-hunter2-hunter2-hunter2-hunter2\n");
+    let path = short.0.display();
+    let lines = |key: &str| format!("issuer = \"any\"\naudience = \"any\"\n{key} = \"{path}\"");
+    let found = "5:15: error: jwt.main.secret_file: HS512 needs a secret of 64 bytes or more; the file holds 39";
+    rejected(LISTENING, &["[jwt.main]", &lines("secret_file")], &[found]);
+
+    let private = "-----BEGIN PRIVATE KEY-----\naHVudGVyMg==\n-----END PRIVATE KEY-----\n";
+    assert!(fs::write(&short.0, private).is_ok());
+    let found = format!(
+        "5:12: error: jwt.main.key_file: {path}: a PRIVATE KEY is no PUBLIC KEY; `openssl pkey -pubout` makes one of a \
+         private key"
+    );
+    rejected(LISTENING, &["[jwt.main]", &lines("key_file")], &[&found]);
 }

@@ -21,6 +21,7 @@ mod access_log;
 mod admin;
 mod api_keys;
 mod drain;
+mod jwt;
 mod leaks;
 mod limit_keys;
 mod limits;

@@ -5,7 +5,10 @@
 //! request touches nothing that workers share.
 
 mod api_keys;
+mod cache;
+mod signature;
 mod take_out;
+mod token;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,9 +18,11 @@ use arc_swap::ArcSwap;
 use limiter::KeyHasher;
 
 pub use api_keys::KeyTable;
+use cache::TokenCache;
 
 use crate::config::{
     AccessConfig, AuthenticatorConfig, AuthenticatorKind, ConsumerConfig, CredentialPlace,
+    JwtConfig, KeySet,
 };
 use crate::data::codec::{Fields, Plus, cookies, decode, is_parameter, parameters};
 use crate::data::error::Error;
@@ -31,6 +36,8 @@ pub struct Identity {
     pub groups: Vec<Box<str>>,
     /// Its plan.
     pub plan: Option<Box<str>>,
+    /// Claims of its token that limits count by, with their values as text.
+    pub claims: Vec<(Box<str>, Box<str>)>,
     /// The field lines that tell the upstream.
     pub lines: Box<[u8]>,
 }
@@ -50,6 +57,7 @@ impl Identity {
             name: name.into(),
             groups: groups.iter().map(|group| group.as_str().into()).collect(),
             plan: plan.map(Into::into),
+            claims: Vec::new(),
             lines: lines.into_bytes().into(),
         }
     }
@@ -66,6 +74,13 @@ impl Identity {
         )
     }
 
+    /// The value of a claim of its token.
+    #[must_use]
+    pub fn claim(&self, name: &str) -> Option<&str> {
+        let found = self.claims.iter().find(|(each, _)| **each == *name);
+        found.map(|(_, value)| &**value)
+    }
+
     /// Whether it is in one of `groups`; none asks for nothing.
     fn is_in(&self, groups: &[String]) -> bool {
         groups.is_empty()
@@ -76,8 +91,8 @@ impl Identity {
     }
 }
 
-/// The table of an authenticator; written by the control plane.
-pub type KeyCell = Arc<ArcSwap<KeyTable>>;
+/// What an authenticator knows; written by the control plane.
+pub type Cell<T> = Arc<ArcSwap<T>>;
 
 /// An authenticator compiled for workers.
 #[derive(Debug)]
@@ -86,7 +101,19 @@ pub struct AuthPlan {
     challenge: String,
     place: CredentialPlace,
     forward_credentials: bool,
-    keys: KeyCell,
+    /// What it knows.
+    pub known: Known,
+    consumers: Arc<[ConsumerConfig]>,
+    hasher: KeyHasher,
+}
+
+/// What an authenticator knows, where the control plane publishes it.
+#[derive(Debug)]
+pub enum Known {
+    /// Keys and whose they are.
+    Keys(Cell<KeyTable>),
+    /// Keys that tokens are verified with, and what else is asked of a token.
+    Tokens(Cell<KeySet>, Box<JwtConfig>),
 }
 
 impl AuthPlan {
@@ -94,70 +121,143 @@ impl AuthPlan {
     #[must_use]
     pub fn new(
         config: &AuthenticatorConfig,
-        consumers: &[ConsumerConfig],
+        consumers: &Arc<[ConsumerConfig]>,
         hasher: KeyHasher,
     ) -> Self {
-        let AuthenticatorKind::ApiKeys(keys) = &config.kind;
-        let scheme = match &keys.from {
-            CredentialPlace::Header(name) if name == AUTHORIZATION => "Bearer",
-            _ => "ApiKey",
+        let (known, place) = match &config.kind {
+            AuthenticatorKind::ApiKeys(keys) => {
+                let table = KeyTable::new(&keys.keys, consumers, hasher);
+                (
+                    Known::Keys(Arc::new(ArcSwap::from_pointee(table))),
+                    &keys.from,
+                )
+            }
+            AuthenticatorKind::Jwt(jwt) => {
+                let set = Arc::new(ArcSwap::from_pointee(jwt.keys.clone()));
+                (Known::Tokens(set, jwt.clone()), &jwt.from)
+            }
         };
+        let bearer = matches!(place, CredentialPlace::Header(name) if name == AUTHORIZATION)
+            || matches!(known, Known::Tokens(..));
+        let scheme = if bearer { "Bearer" } else { "ApiKey" };
         Self {
             challenge: format!("{scheme} realm=\"{}\"", config.name),
-            place: keys.from.clone(),
+            place: place.clone(),
             forward_credentials: config.forward_credentials,
-            keys: Arc::new(ArcSwap::from_pointee(KeyTable::new(
-                &keys.keys, consumers, hasher,
-            ))),
+            known,
+            consumers: Arc::clone(consumers),
+            hasher,
         }
-    }
-
-    /// Where its table is published.
-    #[must_use]
-    pub fn keys(&self) -> &KeyCell {
-        &self.keys
     }
 }
 
 const AUTHORIZATION: &str = "authorization";
 
-/// What a worker knows: for each authenticator the table that it saw last.
+/// What a worker knows: for each authenticator what it saw last.
 #[derive(Debug)]
-pub(in crate::data) struct Tables(Vec<RefCell<Rc<Seen>>>);
+pub(in crate::data) struct Tables(Vec<Table>);
+
+#[derive(Debug)]
+enum Table {
+    Keys(RefCell<Rc<Seen>>),
+    Tokens(RefCell<Tokens>),
+}
 
 /// A table as one worker holds it; counting its users costs no shared write.
 #[derive(Debug)]
-pub(in crate::data) struct Seen(Arc<KeyTable>);
+struct Seen(Arc<KeyTable>);
+
+/// Keys as one worker holds them, and what it has verified with them.
+#[derive(Debug)]
+struct Tokens {
+    set: Arc<KeySet>,
+    cache: TokenCache,
+}
 
 impl Tables {
     /// What is there now.
     pub(in crate::data) fn new(plans: &[AuthPlan]) -> Self {
-        let see = |plan: &AuthPlan| RefCell::new(Rc::new(Seen(plan.keys.load_full())));
+        let see = |plan: &AuthPlan| match &plan.known {
+            Known::Keys(cell) => Table::Keys(RefCell::new(Rc::new(Seen(cell.load_full())))),
+            Known::Tokens(cell, config) => Table::Tokens(RefCell::new(Tokens {
+                set: cell.load_full(),
+                cache: TokenCache::new(config.cache as usize),
+            })),
+        };
         Self(plans.iter().map(see).collect())
     }
 
     /// Looks for newer tables: a load for each authenticator.
     pub(in crate::data) fn refresh(&self, plans: &[AuthPlan]) {
-        for (seen, plan) in self.0.iter().zip(plans) {
-            let newest = plan.keys.load();
-            if !Arc::ptr_eq(&newest, &seen.borrow().0) {
-                *seen.borrow_mut() = Rc::new(Seen(Arc::clone(&newest)));
+        for (table, plan) in self.0.iter().zip(plans) {
+            match (table, &plan.known) {
+                (Table::Keys(seen), Known::Keys(cell)) => {
+                    let newest = cell.load();
+                    if !Arc::ptr_eq(&newest, &seen.borrow().0) {
+                        *seen.borrow_mut() = Rc::new(Seen(Arc::clone(&newest)));
+                    }
+                }
+                (Table::Tokens(tokens), Known::Tokens(cell, _)) => {
+                    let newest = cell.load();
+                    let mut tokens = tokens.borrow_mut();
+                    if !Arc::ptr_eq(&newest, &tokens.set) {
+                        tokens.set = Arc::clone(&newest);
+                        // A key that is gone must not live on in what it has signed.
+                        tokens.cache.clear();
+                    }
+                }
+                _ => debug_assert!(false, "tables are made in the order of the plans"),
             }
+        }
+    }
+}
+
+impl Table {
+    /// Whose credential this is, at a second of Unix time.
+    fn judge(&self, plan: &AuthPlan, credential: &[u8], now: u64) -> Result<Caller, &'static str> {
+        match (self, &plan.known) {
+            (Self::Keys(seen), _) => {
+                let table = seen.borrow();
+                let identity = table.0.find(credential).ok_or("api_key_unknown")?;
+                Ok(Caller(Who::Listed(Rc::clone(&table), identity)))
+            }
+            (Self::Tokens(tokens), Known::Tokens(_, config)) => {
+                let mut tokens = tokens.borrow_mut();
+                let hash = plan.hasher.bytes(credential).hash();
+                if let Some(identity) = tokens.cache.find(hash, credential, now) {
+                    return Ok(Caller(Who::Told(identity)));
+                }
+                let consumers = &plan.consumers;
+                let verified = token::verify(credential, config, &tokens.set, consumers, now)?;
+                let identity = Rc::new(verified.identity);
+                let known = Rc::clone(&identity);
+                tokens.cache.put(hash, credential, known, verified.until);
+                Ok(Caller(Who::Told(identity)))
+            }
+            (Self::Tokens(_), Known::Keys(_)) => Err("authenticator_mismatch"),
         }
     }
 }
 
 /// A caller that an authenticator knows.
 #[derive(Clone, Debug)]
-pub(in crate::data) struct Caller {
-    table: Rc<Seen>,
-    identity: usize,
+pub(in crate::data) struct Caller(Who);
+
+#[derive(Clone, Debug)]
+enum Who {
+    /// An identity of a table, by its number.
+    Listed(Rc<Seen>, usize),
+    /// An identity that a token told.
+    Told(Rc<Identity>),
 }
 
 impl Caller {
     /// What is known of it.
     pub(in crate::data) fn identity(&self) -> &Identity {
-        self.table.0.identity(self.identity)
+        match &self.0 {
+            Who::Listed(table, identity) => table.0.identity(*identity),
+            Who::Told(identity) => identity,
+        }
     }
 }
 
@@ -179,6 +279,8 @@ pub(in crate::data) struct Request<'a> {
     pub(in crate::data) fields: &'a Fields,
     /// Without `?`.
     pub(in crate::data) query: Option<&'a [u8]>,
+    /// When it came, in seconds of Unix time.
+    pub(in crate::data) now: u64,
 }
 
 /// Asks the authenticators of a route. `None`: it lets nobody in particular in.
@@ -200,16 +302,14 @@ pub(in crate::data) fn authenticate(
         by: None,
     };
     for &index in &access.auth {
-        let (plan, table) = (&plans[index], tables.0[index].borrow());
+        let plan = &plans[index];
         let found = match request.credential(&plan.place, buffer) {
             Credential::None => continue,
             Credential::Several => Err("credentials_several"),
-            Credential::One => table.0.find(buffer).ok_or("api_key_unknown"),
+            Credential::One => tables.0[index].judge(plan, buffer, request.now),
         };
         match found {
-            Ok(identity) => {
-                let table = Rc::clone(&table);
-                let caller = Caller { table, identity };
+            Ok(caller) => {
                 let may = caller.identity().is_in(&access.groups);
                 return if may {
                     Ok(Some(caller))

@@ -77,7 +77,7 @@ impl Subject<'_> {
         for part in parts {
             let secret = matches!(
                 part,
-                KeyPart::Header(_) | KeyPart::Cookie(_) | KeyPart::Query(_)
+                KeyPart::Header(_) | KeyPart::Cookie(_) | KeyPart::Query(_) | KeyPart::Claim(_)
             );
             match self.value(part, buffer) {
                 Value::Client => label.push_address(self.client),
@@ -130,6 +130,7 @@ impl Subject<'_> {
             KeyPart::Route => Value::Bytes(self.route.as_bytes()),
             KeyPart::Consumer => text(self.caller.map(|caller| &*caller.name)),
             KeyPart::Plan => text(self.plan()),
+            KeyPart::Claim(name) => text(self.caller.and_then(|caller| caller.claim(name))),
         }
     }
 

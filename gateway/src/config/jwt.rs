@@ -1,0 +1,425 @@
+//! `[jwt.NAME]`: callers that show a token of an issuer.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::api_keys::parse_path;
+use super::credentials::{FORWARD, Named};
+use super::key::{Key, Keys, List, OneOrMore, Optional, Required};
+use super::key_file;
+use super::key_set::{self, KeySet};
+use super::kind::{Integer, Or, Text, Time, Word};
+use super::limit_key::token;
+use super::resolved::{
+    AuthenticatorConfig, AuthenticatorKind, CredentialPlace, FileState, JwtAlgorithm,
+};
+use super::section::{Located, Section};
+
+/// Longest name of a claim, and longest issuer or audience, in bytes.
+const CLAIM_BYTES_MAX: usize = 256;
+const LIST_MAX: usize = 16;
+
+/// What is particular to `[jwt.NAME]`.
+#[derive(Clone, Debug)]
+pub struct JwtConfig {
+    /// Where a request holds its token.
+    pub from: CredentialPlace,
+    /// What `iss` must be; `None`: anything.
+    pub issuer: Option<String>,
+    /// One of what `aud` must hold; `None`: anything.
+    pub audience: Option<Vec<String>>,
+    /// Algorithms that are taken; all fit the keys.
+    pub algorithms: Vec<JwtAlgorithm>,
+    /// Where the keys come from.
+    pub source: JwtKeys,
+    /// What was there when the configuration was read.
+    pub keys: KeySet,
+    /// The file's state before that.
+    pub state: Option<FileState>,
+    /// How far the issuer's clock may be off.
+    pub clock_skew: Duration,
+    /// Claims that must be there.
+    pub required_claims: Vec<String>,
+    /// The claim with the consumer's name.
+    pub consumer_claim: String,
+    /// The claim with its groups.
+    pub groups_claim: String,
+    /// The claim with its plan.
+    pub plan_claim: Option<String>,
+    /// Claims that limits count by.
+    pub kept_claims: Vec<String>,
+    /// Verified tokens that a worker remembers.
+    pub cache: u32,
+}
+
+/// A file of keys, by its form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JwtKeys {
+    /// A JSON Web Key Set.
+    Set(PathBuf),
+    /// PEM.
+    Pem(PathBuf),
+    /// A secret.
+    Secret(PathBuf),
+}
+
+impl JwtKeys {
+    /// Where the file is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Set(path) | Self::Pem(path) | Self::Secret(path) => path,
+        }
+    }
+
+    /// The key that names it in the configuration.
+    const fn key(&self) -> &'static str {
+        match self {
+            Self::Set(_) => "jwks_file",
+            Self::Pem(_) => "key_file",
+            Self::Secret(_) => "secret_file",
+        }
+    }
+}
+
+pub(super) static KEYS: Keys = Keys {
+    header: "[jwt.NAME]",
+    text: "JSON Web Tokens: a request shows a token that an issuer has signed. `routes.auth` names it. More in [auth.md](auth.md). Verifying a signature takes the worker's time, once for each token that its cache holds.",
+    rows: &[
+        &ISSUER,
+        &AUDIENCE,
+        &JWKS_FILE,
+        &KEY_FILE,
+        &SECRET_FILE,
+        &ALGORITHMS,
+        &CLOCK_SKEW,
+        &REQUIRED,
+        &CONSUMER_CLAIM,
+        &GROUPS_CLAIM,
+        &PLAN_CLAIM,
+        &HEADER,
+        &COOKIE,
+        &CACHE,
+        &FORWARD,
+    ],
+    unsupported: &[
+        "secret",
+        "jwks",
+        "leeway",
+        "scopes",
+        "introspection_url",
+        "query",
+        "jwks_url",
+    ],
+};
+
+fn claim_text(text: &str) -> Result<String, String> {
+    if (1..=CLAIM_BYTES_MAX).contains(&text.len()) && !text.contains(char::is_control) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "a text of 1 to {CLAIM_BYTES_MAX} bytes without control characters"
+        ))
+    }
+}
+
+const CLAIM: Text<String> = Text {
+    expects: "a claim's name",
+    parse: claim_text,
+    show: String::clone,
+};
+
+const FILE: Text<PathBuf> = Text {
+    expects: "a file's path",
+    parse: parse_path,
+    show: |path| path.display().to_string(),
+};
+
+static ISSUER: Required<Or<Text<String>>> = Required {
+    name: "issuer",
+    kind: Or {
+        word: "any",
+        kind: Text {
+            expects: "an issuer such as \"https://id.example.com/\"",
+            parse: claim_text,
+            show: String::clone,
+        },
+    },
+    text: "What `iss` must be, to the letter. `any`: it is not looked at.",
+};
+
+static AUDIENCE: OneOrMore<Or<Text<String>>> = OneOrMore {
+    name: "audience",
+    item: Or {
+        word: "any",
+        kind: Text {
+            expects: "an audience such as \"https://api.example.com\"",
+            parse: claim_text,
+            show: String::clone,
+        },
+    },
+    max: LIST_MAX,
+    default: None,
+    text: "`aud` must hold one of these. `any`: it is not looked at, and a token that the issuer made for somebody else is good here too.",
+};
+
+static JWKS_FILE: Optional<Text<PathBuf>> = Optional {
+    name: "jwks_file",
+    kind: FILE,
+    absent: "one of the three",
+    text: "A file with the issuer's key set (JSON). As all files of keys it is looked at every second and read again when it has changed.",
+};
+
+static KEY_FILE: Optional<Text<PathBuf>> = Optional {
+    name: "key_file",
+    kind: FILE,
+    absent: "one of the three",
+    text: "A file with public keys in PEM: RSA of 2048 to 8192 bits, P-256, P-384 or Ed25519.",
+};
+
+static SECRET_FILE: Optional<Text<PathBuf>> = Optional {
+    name: "secret_file",
+    kind: FILE,
+    absent: "one of the three",
+    text: "A file with the secret of HS256, HS384 or HS512, at least as long as the hash: 32, 48 or 64 bytes. A final line end does not count.",
+};
+
+static ALGORITHMS: List<Word<JwtAlgorithm>> = List {
+    name: "algorithms",
+    item: Word {
+        words: JwtAlgorithm::WORDS,
+    },
+    text: "Algorithms that are taken. None written: all that the kind of key can have, HS256 to HS512 for a secret and the others for public keys.",
+};
+
+static CLOCK_SKEW: Key<Time> = Key {
+    name: "clock_skew",
+    kind: Time {
+        min: Duration::ZERO,
+        max: Duration::from_secs(600),
+    },
+    default: Duration::from_secs(30),
+    text: "How far the issuer's clock may be off, for `exp` and `nbf`; whole seconds count. A token without `exp` is refused.",
+};
+
+static REQUIRED: List<Text<String>> = List {
+    name: "required_claims",
+    item: CLAIM,
+    text: "Claims that a token must have, whatever they are.",
+};
+
+static CONSUMER_CLAIM: Optional<Text<String>> = Optional {
+    name: "consumer_claim",
+    kind: CLAIM,
+    absent: "sub",
+    text: "The claim that names the consumer: 1 to 256 visible ASCII characters.",
+};
+
+static GROUPS_CLAIM: Optional<Text<String>> = Optional {
+    name: "groups_claim",
+    kind: CLAIM,
+    absent: "groups",
+    text: "The claim that holds its groups: an array, or a text with blanks between, such as `scope`.",
+};
+
+static PLAN_CLAIM: Optional<Text<String>> = Optional {
+    name: "plan_claim",
+    kind: CLAIM,
+    absent: "none",
+    text: "The claim that holds its plan; where a token has none, that of `[consumers.NAME]`.",
+};
+
+static HEADER: Optional<Text<String>> = Optional {
+    name: "header",
+    kind: Text {
+        expects: "a header's name",
+        parse: |text| token(text, text).map(str::to_ascii_lowercase),
+        show: String::clone,
+    },
+    absent: "authorization, where no other place is written",
+    text: "The header that holds the token; in `authorization` it stands after `Bearer`.",
+};
+
+static COOKIE: Optional<Text<String>> = Optional {
+    name: "cookie",
+    kind: Text {
+        expects: "a cookie's name",
+        parse: |text| token(text, text).map(str::to_owned),
+        show: String::clone,
+    },
+    absent: "see `header`",
+    text: "The cookie that holds the token, in place of `header`.",
+};
+
+static CACHE: Key<Integer<u32>> = Key {
+    name: "cache",
+    kind: Integer::new(0, 65_536),
+    default: 1024,
+    text: "Verified tokens that each worker remembers, some 1 to 9 KiB each as they come; 0 verifies every request's. A revoked key empties it.",
+};
+
+/// Reads every section, and the files that they name. `kept_claims`: what limits count by.
+pub(super) fn read(
+    sections: Vec<(Located<String>, Section<'_>)>,
+    kept_claims: &[String],
+    all: &mut Named,
+) {
+    for (name, section) in sections {
+        let issuer = section.require(&ISSUER).and_then(|issuer| issuer.value);
+        let audience = section
+            .one_or_more(&AUDIENCE)
+            .map(|list| read_audience(&section, list));
+        let source = read_source(&section);
+        let algorithms = read_algorithms(&section, source.as_ref());
+        // Before the file is read: a change in between is seen as one.
+        let state = source
+            .as_ref()
+            .and_then(|source| key_file::state(source.path()));
+        let keys = source
+            .as_ref()
+            .map(|source| read_keys(&section, source, &algorithms));
+        let claim = |key: &Optional<Text<String>>, default: &str| {
+            section
+                .find(key)
+                .map_or_else(|| default.to_owned(), |claim| claim.value)
+        };
+        let config = JwtConfig {
+            from: read_place(&section),
+            issuer,
+            audience: audience.flatten(),
+            algorithms,
+            source: source.unwrap_or(JwtKeys::Pem(PathBuf::new())),
+            keys: keys.unwrap_or_default(),
+            state,
+            clock_skew: section.get(&CLOCK_SKEW),
+            required_claims: section
+                .list(&REQUIRED)
+                .into_iter()
+                .map(|claim| claim.value)
+                .collect(),
+            consumer_claim: claim(&CONSUMER_CLAIM, "sub"),
+            groups_claim: claim(&GROUPS_CLAIM, "groups"),
+            plan_claim: section.find(&PLAN_CLAIM).map(|claim| claim.value),
+            kept_claims: kept_claims.to_vec(),
+            cache: section.get(&CACHE),
+        };
+        let authenticator = AuthenticatorConfig {
+            name: name.value.clone(),
+            forward_credentials: section.get(&FORWARD),
+            kind: AuthenticatorKind::Jwt(Box::new(config)),
+        };
+        all.add("jwt", &name, &section, authenticator);
+    }
+}
+
+fn read_audience(section: &Section<'_>, list: Vec<Located<Option<String>>>) -> Option<Vec<String>> {
+    let several = list.len() > 1;
+    let audiences: Option<Vec<String>> = list.into_iter().map(|each| each.value).collect();
+    if audiences.is_none() && several {
+        section.problem(AUDIENCE.name, "\"any\" stands alone");
+    }
+    audiences
+}
+
+fn read_place(section: &Section<'_>) -> CredentialPlace {
+    if section.has(HEADER.name) && section.has(COOKIE.name) {
+        section.problem(COOKIE.name, "write either `header` or `cookie`, not both");
+    }
+    let header = section.find(&HEADER).map(|name| name.value);
+    match section.find(&COOKIE) {
+        Some(cookie) => CredentialPlace::Cookie(cookie.value),
+        None => CredentialPlace::Header(header.unwrap_or_else(|| "authorization".to_owned())),
+    }
+}
+
+/// Where the keys come from; `None`: a problem was noted.
+fn read_source(section: &Section<'_>) -> Option<JwtKeys> {
+    let written = [JWKS_FILE.name, KEY_FILE.name, SECRET_FILE.name];
+    let mut written = written.into_iter().filter(|name| section.has(name));
+    let Some(first) = written.next() else {
+        let message = "missing; write where the keys are: `jwks_file`, `key_file` or `secret_file`";
+        section.problem(JWKS_FILE.name, message);
+        return None;
+    };
+    if let Some(second) = written.next() {
+        let message = format!("write either `{first}` or `{second}`, not both");
+        section.problem(second, message);
+        return None;
+    }
+    let file = |key: &Optional<Text<PathBuf>>| section.find(key).map(|file| file.value);
+    match first {
+        "jwks_file" => file(&JWKS_FILE).map(JwtKeys::Set),
+        "key_file" => file(&KEY_FILE).map(JwtKeys::Pem),
+        _ => file(&SECRET_FILE).map(JwtKeys::Secret),
+    }
+}
+
+/// The keys as they are now; a set without any where a problem was noted.
+fn read_keys(section: &Section<'_>, source: &JwtKeys, algorithms: &[JwtAlgorithm]) -> KeySet {
+    let set = match key_set::read(source) {
+        Ok(set) => set,
+        Err(problem) => {
+            section.problem(source.key(), problem);
+            return KeySet::default();
+        }
+    };
+    if let Err(problem) = check_secret(&set, algorithms) {
+        section.problem(source.key(), problem);
+    }
+    set
+}
+
+/// RFC 7518, 3.2: a secret is at least as long as the hash.
+///
+/// # Errors
+///
+/// A shared secret is too short for one of `algorithms`.
+pub fn check_secret(set: &KeySet, algorithms: &[JwtAlgorithm]) -> Result<(), String> {
+    let Some(found) = set.secret_bytes() else {
+        return Ok(());
+    };
+    let longest = algorithms
+        .iter()
+        .max_by_key(|algorithm| algorithm.secret_bytes_min());
+    match longest {
+        Some(algorithm) if found < algorithm.secret_bytes_min() => Err(format!(
+            "{} needs a secret of {} bytes or more; the file holds {found}",
+            algorithm.name(),
+            algorithm.secret_bytes_min()
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn read_algorithms(section: &Section<'_>, keys: Option<&JwtKeys>) -> Vec<JwtAlgorithm> {
+    let is_secret = matches!(keys, Some(JwtKeys::Secret(_)));
+    let fits = |algorithm: &JwtAlgorithm| algorithm.is_hmac() == is_secret;
+    let written = section.list(&ALGORITHMS);
+    for algorithm in &written {
+        if keys.is_some() && !fits(&algorithm.value) {
+            let name = algorithm.value.name();
+            let message = if is_secret {
+                format!("{name} needs public keys; `secret_file` serves HS256, HS384 and HS512")
+            } else {
+                format!(
+                    "{name} needs a `secret_file`; with public keys whoever has them could sign"
+                )
+            };
+            section.problem_at(algorithm.at, ALGORITHMS.name, message);
+        }
+    }
+    if section.is_empty_array(ALGORITHMS.name) {
+        section.problem(
+            ALGORITHMS.name,
+            "an empty array; for all that the keys can have leave it out",
+        );
+    }
+    if written.is_empty() {
+        let all = JwtAlgorithm::WORDS.iter().map(|(_, algorithm)| *algorithm);
+        return all.filter(fits).collect();
+    }
+    written
+        .into_iter()
+        .map(|algorithm| algorithm.value)
+        .collect()
+}
