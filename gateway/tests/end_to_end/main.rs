@@ -27,6 +27,7 @@ mod limit_keys;
 mod limits;
 mod populations;
 mod regression;
+mod request_cost;
 mod request_path;
 mod robustness;
 mod routing;
