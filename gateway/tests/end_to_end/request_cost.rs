@@ -140,3 +140,32 @@ fn a_request_makes_no_system_call_but_that_of_the_ring() {
     drop(gateway);
     eventually("the end of strace", || fs::remove_file(&file).ok());
 }
+
+/// Many at once, so that the end of a send and the answer to it come in one turn of the worker.
+fn connections_stay(driver: Driver) {
+    const CLIENTS: usize = 32;
+    let upstream = Upstream::saying("ok");
+    let route = to_upstream(&[upstream.address], "");
+    let gateway = Launch::new(driver).one_worker().rest(&route).start();
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                let mut client = Client::connect(gateway.address);
+                for _ in 0..200 {
+                    assert!(!client.get("/").closes());
+                }
+            });
+        }
+    });
+    let accepted = upstream.accepted();
+    assert!(
+        accepted <= CLIENTS,
+        "{accepted} connections to the upstream"
+    );
+}
+
+on_both_drivers! {
+    fn clients_at_once_keep_their_connections_and_the_upstreams(driver) {
+        connections_stay(driver);
+    }
+}

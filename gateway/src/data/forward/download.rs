@@ -86,7 +86,8 @@ impl Download<'_> {
     fn rest_is_short(&self) -> bool {
         self.uploaded.get()
             || !self.request.expect_continue
-                && matches!(self.request.framing, BodyFraming::Length(length) if length <= DISCARD_BYTES_MAX)
+                && (self.request.framing == BodyFraming::None
+                    || matches!(self.request.framing, BodyFraming::Length(length) if length <= DISCARD_BYTES_MAX))
     }
 
     fn forward_response(&self, body: BodyFraming, keep_alive: bool) -> ForwardResponse<'static> {

@@ -288,10 +288,7 @@ impl Exchange<'_> {
         );
         let mut sending = true;
         poll_fn(|cx| {
-            // First, since most often it is this that has ended, and then nobody need look at the other.
-            if let Poll::Ready(ended) = down.as_mut().poll(cx) {
-                return Poll::Ready(ended);
-            }
+            // First: whether the request has been sent decides what becomes of the connections after the response.
             if sending && let Poll::Ready(result) = up.as_mut().poll(cx) {
                 match result {
                     Err(Stopped::ByClient(error)) => return Poll::Ready(Err(error)),
@@ -300,7 +297,7 @@ impl Exchange<'_> {
                     Ok(never) => match never {},
                 }
             }
-            Poll::Pending
+            down.as_mut().poll(cx)
         })
         .await
     }
