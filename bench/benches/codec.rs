@@ -49,6 +49,7 @@ const RULES: RequestRules = RequestRules {
     fields_max: 128,
     underscore: UnderscoreHeaders::Drop,
     scheme: Scheme::Http,
+    rewrite_host: false,
 };
 
 /// A chunk and how many of them a body has.
@@ -126,9 +127,11 @@ fn read_and_write(head: &[u8], fields: &mut Fields, out: &mut Vec<u8>) -> bool {
         request_id: b"0123456789abcdef0123456789abcdef",
         underscore: UnderscoreHeaders::Drop,
         trailers: false,
+        te_trailers: request.te_trailers,
         upgrade: None,
         expect_continue: true,
         additions: Additions::NONE,
+        via: None,
     };
     write_request_head(out, head, &request, fields, &forward);
     !out.is_empty()

@@ -5,7 +5,7 @@
 mod codec_support;
 
 use codec_support::{FORWARD, RULES, accept, accept_under, forward, forward_as, refusal};
-use gateway::config::UnderscoreHeaders;
+use gateway::config::{ResponseFaults, UnderscoreHeaders};
 use gateway::data::codec::{
     BodyFraming, Fields, ForwardRequest, ForwardResponse, Method, RequestContext, RequestError,
     RequestRules, ResponseHead, Scheme, Version, is_idempotent, parse_response,
@@ -16,6 +16,7 @@ const GET: RequestContext<'static> = RequestContext {
     method: Method::Get,
     upgrade: None,
     fields_max: 128,
+    tolerate: ResponseFaults::NONE,
 };
 
 fn answer(head: &str, context: &RequestContext<'_>) -> Result<ResponseHead, &'static str> {
@@ -45,6 +46,7 @@ const KEEP: ForwardResponse<'static> = ForwardResponse {
     keep_alive: true,
     trailers: false,
     extra: &[],
+    via: None,
 };
 
 mod s2_5_protocol_version {
@@ -463,7 +465,7 @@ mod s10_1_4_te {
         let sent = forward_as(
             &accepted,
             &ForwardRequest {
-                trailers: true,
+                te_trailers: true,
                 ..FORWARD
             },
         );

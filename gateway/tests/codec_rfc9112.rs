@@ -3,6 +3,7 @@
 mod codec_support;
 
 use codec_support::{FORWARD, LIMITS, RULES, accept, accept_under, forward, forward_as, refusal};
+use gateway::config::ResponseFaults;
 use gateway::data::codec::{
     BodyFraming, Fields, ForwardRequest, HeadError, HeadLimits, HeadScanner, Method,
     RequestContext, RequestError, RequestRules, ResponseHead, TargetForm, parse_response,
@@ -15,6 +16,7 @@ fn answer_to(method: Method, head: &str) -> Result<ResponseHead, &'static str> {
         method,
         upgrade: None,
         fields_max: 128,
+        tolerate: ResponseFaults::NONE,
     };
     let head = head.as_bytes().get(range).unwrap_or_default();
     parse_response(head, &context, &mut Fields::new()).map_err(|error| error.name())

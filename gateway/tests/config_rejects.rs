@@ -55,6 +55,22 @@ macro_rules! rejects {
 mod auth;
 
 rejects! {
+    // Exceptions to rules.
+    an_unknown_fault(LISTENING, "[upstreams.u]", "endpoints = [{ address = \"10.0.0.1:80\" }]", "tolerate = [\"two-lengths\"]") =>
+        ["4:13: error: upstreams.u.tolerate: `two-lengths` is not one of \"duplicate-content-length\", \"length-and-encoding\", \"transfer-encoding-in-http-1-0\" or \"blank-before-colon\""];
+    a_rule_that_cannot_be_only_counted(LISTENER, "count_only = [\"host_missing\"]") =>
+        ["4:15: error: listeners.count_only: `host_missing` is not one of \"path_encoded_slash\", \"path_double_encoding\", \"path_encoded_control\", \"path_empty_segment\", \"path_ambiguous\", \"query_octet\" or \"field_underscore\""];
+    a_rule_that_is_not_in_force(LISTENER, "count_only = [\"path_ambiguous\", \"field_underscore\"]") =>
+        [
+            "4:15: error: listeners.count_only: `path_ambiguous` counts nothing without `path_policy = \"strict\"`",
+            "4:33: error: listeners.count_only: `field_underscore` counts nothing without `underscore_headers = \"reject\"`",
+        ];
+    a_name_with_a_blank(LISTENER, "via = \"a b\"") =>
+        ["4:7: error: listeners.via: `a b` is not a name; use 1 to 64 letters, digits, `_`, `-` and `.`"];
+    an_unknown_word_for_a_mismatch(LISTENER, "host_mismatch = \"ignore\"") =>
+        ["4:17: error: listeners.host_mismatch: `ignore` is not one of \"reject\" or \"rewrite\""];
+    trailers_that_are_no_flag(ROUTE, "upstream = \"users\"", "trailers = \"yes\"") => ["9:12: error: routes.trailers: expected `true` or `false`; found a string"];
+
     // Whole file.
     toml_that_does_not_parse(NOTHING, "version = 1", "[runtime", "workers = 2") =>
         ["2:9: error: not TOML: unclosed table, expected `]`"];

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::address::{parse_listen, parse_name};
-use super::key::{Key, Keys, Required};
+use super::key::{Key, Keys, List, Optional, Required};
 use super::kind::{Flag, Integer, Or, Size, Speed, Text, Time, Word, shown};
 use super::resolved::{ListenerConfig, PathPolicy, Steer, UnderscoreHeaders};
 use super::section::{Located, Section};
@@ -31,6 +31,9 @@ pub(super) static KEYS: Keys = Keys {
         &HEAD_MAX,
         &FIELDS_MAX,
         &ABORT_ON_CLIENT_FIN,
+        &HOST_MISMATCH,
+        &COUNT_ONLY,
+        &VIA,
     ],
     unsupported: &[
         "tls",
@@ -199,6 +202,43 @@ static ABORT_ON_CLIENT_FIN: Key<Flag> = Key {
     text: "End a request when its client closes its sending side. Off: a half-closed client still gets its answer.",
 };
 
+static HOST_MISMATCH: Key<Word<bool>> = Key {
+    name: "host_mismatch",
+    kind: Word {
+        words: &[("reject", false), ("rewrite", true)],
+    },
+    default: false,
+    text: "A request whose target names another authority than its Host: 400, or served as the target says, with Host rewritten to it.",
+};
+
+/// Rules that two servers cannot disagree on in a way that moves the end of a message; never one of those that frame.
+static COUNT_ONLY: List<Word<&'static str>> = List {
+    name: "count_only",
+    item: Word {
+        words: &[
+            ("path_encoded_slash", "path_encoded_slash"),
+            ("path_double_encoding", "path_double_encoding"),
+            ("path_encoded_control", "path_encoded_control"),
+            ("path_empty_segment", "path_empty_segment"),
+            ("path_ambiguous", "path_ambiguous"),
+            ("query_octet", "query_octet"),
+            ("field_underscore", "field_underscore"),
+        ],
+    },
+    text: "Rules of `path_policy = \"strict\"` and `underscore_headers = \"reject\"` that refuse nothing yet: what breaks them is counted and served as without them. For a look at what would be refused.",
+};
+
+static VIA: Optional<Text<String>> = Optional {
+    name: "via",
+    kind: Text {
+        expects: "a name such as \"edge\"",
+        parse: parse_name,
+        show: String::clone,
+    },
+    absent: "no `Via`",
+    text: "Add `Via: 1.1 NAME` to requests and responses.",
+};
+
 /// Reads every listener with the place of its address; notes names and addresses that come twice.
 ///
 /// A missing name or address is kept as a placeholder; its problem was noted, and a reading with problems is never used.
@@ -268,5 +308,28 @@ fn read_one(section: &Section<'_>, name: String, address: SocketAddr) -> Listene
         head_max,
         fields_max: section.get(&FIELDS_MAX),
         abort_on_client_fin: section.get(&ABORT_ON_CLIENT_FIN),
+        rewrite_host: section.get(&HOST_MISMATCH),
+        count_only: read_count_only(section),
+        via: section.find(&VIA).map(|name| name.value),
     }
+}
+
+/// The rules that are counted only; notes those that are not in force, since nothing would be counted.
+fn read_count_only(section: &Section<'_>) -> Vec<&'static str> {
+    let strict = section.get(&PATH_POLICY) == PathPolicy::Strict;
+    let rejects = section.get(&UNDERSCORE_HEADERS) == UnderscoreHeaders::Reject;
+    let mut rules = Vec::new();
+    for rule in section.list(&COUNT_ONLY) {
+        let (needs, holds) = if rule.value == "field_underscore" {
+            ("underscore_headers = \"reject\"", rejects)
+        } else {
+            ("path_policy = \"strict\"", strict)
+        };
+        if !holds {
+            let message = format!("{} counts nothing without `{needs}`", rule.shown());
+            section.problem_at(rule.at, COUNT_ONLY.name, message);
+        }
+        rules.push(rule.value);
+    }
+    rules
 }

@@ -49,6 +49,6 @@ pub use resolved::{
     EndpointAddress, EndpointConfig, FileState, FixedResponse, GROUPS_MAX, HostPattern,
     JwtAlgorithm, KeyPart, LIMIT_KEY_PARTS_MAX, LIMIT_OVERRIDES_MAX, LimitConfig, LimitMode,
     ListenerConfig, LogFormat, LogSink, MaxKeys, OverrideConfig, OverrideKey, OverrideValue,
-    PathPolicy, ROUTE_AUTH_MAX, ROUTE_LIMITS_MAX, Rate, RouteConfig, RuntimeConfig, Steer,
-    UnderscoreHeaders, UpstreamConfig,
+    PathPolicy, ROUTE_AUTH_MAX, ROUTE_LIMITS_MAX, Rate, ResponseFault, ResponseFaults, RouteConfig,
+    RuntimeConfig, Steer, UnderscoreHeaders, UpstreamConfig,
 };

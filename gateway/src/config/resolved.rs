@@ -279,6 +279,12 @@ pub struct ListenerConfig {
     pub fields_max: u16,
     /// A client's FIN after a complete request ends the request (otherwise it still gets its answer).
     pub abort_on_client_fin: bool,
+    /// An absolute-form target with another authority than Host is served as the target says, not refused.
+    pub rewrite_host: bool,
+    /// Rules that a request may break here: it is served and counted. Names of reasons.
+    pub count_only: Vec<&'static str>,
+    /// The gateway's name in `Via`; `None`: no `Via`.
+    pub via: Option<String>,
 }
 
 /// `listeners.steer`.
@@ -331,6 +337,70 @@ pub struct UpstreamConfig {
     pub keepalive_max: u32,
     /// Connections at once to each endpoint, over all workers.
     pub max_connections: NonZeroU32,
+    /// Faults of its responses that are forgiven.
+    pub tolerate: ResponseFaults,
+}
+
+/// A fault of a response that an upstream can be forgiven: its meaning is clear even so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ResponseFault {
+    /// Content-Length more than once, the same each time.
+    DuplicateContentLength,
+    /// Both Content-Length and `Transfer-Encoding: chunked`; the latter counts (RFC 9112 section 6.3).
+    LengthAndEncoding,
+    /// `Transfer-Encoding: chunked` in HTTP/1.0.
+    EncodingInHttp10,
+    /// White space between a field's name and the colon; it is removed (RFC 9112 section 5.1).
+    BlankBeforeColon,
+}
+
+impl ResponseFault {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::DuplicateContentLength,
+        Self::LengthAndEncoding,
+        Self::EncodingInHttp10,
+        Self::BlankBeforeColon,
+    ];
+
+    /// As it is written in a file and shown by the metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::DuplicateContentLength => "duplicate-content-length",
+            Self::LengthAndEncoding => "length-and-encoding",
+            Self::EncodingInHttp10 => "transfer-encoding-in-http-1-0",
+            Self::BlankBeforeColon => "blank-before-colon",
+        }
+    }
+}
+
+/// A set of faults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResponseFaults(u8);
+
+impl ResponseFaults {
+    /// No fault.
+    pub const NONE: Self = Self(0);
+
+    /// Adds one.
+    pub const fn insert(&mut self, fault: ResponseFault) {
+        self.0 |= 1 << fault as u8;
+    }
+
+    /// Whether it is there.
+    #[must_use]
+    pub const fn contains(self, fault: ResponseFault) -> bool {
+        self.0 & (1 << fault as u8) != 0
+    }
+
+    /// Those that are there.
+    pub fn iter(self) -> impl Iterator<Item = ResponseFault> {
+        ResponseFault::ALL
+            .into_iter()
+            .filter(move |&fault| self.contains(fault))
+    }
 }
 
 /// One endpoint of an upstream.
@@ -517,6 +587,8 @@ pub struct RouteConfig {
     pub timeout: Option<Duration>,
     /// Protocols to which a request may be upgraded, lower case (`websocket`).
     pub upgrade: Vec<String>,
+    /// Trailer fields pass in both directions, whether or not the receiver asked for them.
+    pub trailers: bool,
 }
 
 /// Who may use a route.

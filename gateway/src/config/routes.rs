@@ -45,6 +45,7 @@ pub(super) static KEYS: Keys = Keys {
         &MAX_BODY,
         &TIMEOUT,
         &UPGRADE,
+        &TRAILERS,
     ],
     unsupported: &[
         "method",
@@ -215,6 +216,13 @@ static UPGRADE: List<Text<String>> = List {
     text: "Protocols to which a request may be upgraded; others are not forwarded.",
 };
 
+static TRAILERS: Key<Flag> = Key {
+    name: "trailers",
+    kind: Flag,
+    default: false,
+    text: "Forward trailer fields both ways, and `TE: trailers` to the upstream. Off: only those of a response, to a client that said `TE: trailers`. Trailers that frame, route or authenticate never pass.",
+};
+
 /// The names that routes refer to.
 pub(super) struct Names<'a> {
     /// Upstreams with their indices.
@@ -286,6 +294,7 @@ pub(super) fn read(sections: &[Section<'_>], names: &Names<'_>) -> Vec<RouteConf
                     .into_iter()
                     .map(|each| each.value)
                     .collect(),
+                trailers: section.get(&TRAILERS),
             }
         })
         .collect()

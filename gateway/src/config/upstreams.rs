@@ -4,9 +4,11 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::address::{parse_endpoint, parse_name};
-use super::key::{Key, Keys, Nested, Required};
-use super::kind::{Integer, Text, Time};
-use super::resolved::{EndpointAddress, EndpointConfig, UpstreamConfig};
+use super::key::{Key, Keys, List, Nested, Required};
+use super::kind::{Integer, Text, Time, Word};
+use super::resolved::{
+    EndpointAddress, EndpointConfig, ResponseFault, ResponseFaults, UpstreamConfig,
+};
 use super::section::{Located, Section};
 
 pub(super) static KEYS: Keys = Keys {
@@ -20,6 +22,7 @@ pub(super) static KEYS: Keys = Keys {
         &KEEPALIVE_TIMEOUT,
         &KEEPALIVE_MAX,
         &MAX_CONNECTIONS,
+        &TOLERATE,
     ],
     unsupported: &[
         "balance",
@@ -27,7 +30,6 @@ pub(super) static KEYS: Keys = Keys {
         "health",
         "retry",
         "tls",
-        "tolerate",
         "http2",
         "slow_start",
         "outlier",
@@ -113,6 +115,31 @@ static MAX_CONNECTIONS: Key<Integer<NonZeroU32>> = Key {
     text: "Connections at once to each endpoint, over all workers; at the cap a request gets 503.",
 };
 
+static TOLERATE: List<Word<ResponseFault>> = List {
+    name: "tolerate",
+    item: Word {
+        words: &[
+            (
+                ResponseFault::DuplicateContentLength.name(),
+                ResponseFault::DuplicateContentLength,
+            ),
+            (
+                ResponseFault::LengthAndEncoding.name(),
+                ResponseFault::LengthAndEncoding,
+            ),
+            (
+                ResponseFault::EncodingInHttp10.name(),
+                ResponseFault::EncodingInHttp10,
+            ),
+            (
+                ResponseFault::BlankBeforeColon.name(),
+                ResponseFault::BlankBeforeColon,
+            ),
+        ],
+    },
+    text: "Faults of this server's responses that are mended and counted in place of 502, for a server that cannot be mended.",
+};
+
 /// Reads every upstream, in the order of the file.
 pub(super) fn read(sections: Vec<(Located<String>, Section<'_>)>) -> Vec<UpstreamConfig> {
     sections
@@ -134,6 +161,13 @@ fn read_one(name: Located<String>, section: &Section<'_>) -> UpstreamConfig {
         keepalive_timeout: section.get(&KEEPALIVE_TIMEOUT),
         keepalive_max: section.get(&KEEPALIVE_MAX),
         max_connections: section.get(&MAX_CONNECTIONS),
+        tolerate: {
+            let mut faults = ResponseFaults::NONE;
+            for fault in section.list(&TOLERATE) {
+                faults.insert(fault.value);
+            }
+            faults
+        },
     }
 }
 

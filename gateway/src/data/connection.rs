@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use runtime::{Buf, Deadline, Expiry, Reader, Socket, TICK};
 
-use super::codec::HeadScanner;
+use super::codec::{HeadScanner, check_lines};
 use super::error::{Error, client_end};
 use super::fairness::Fairness;
 use super::plan::{ListenerPlan, client_of};
@@ -261,13 +261,18 @@ impl Connection {
     async fn read_head(&mut self) -> Result<Range<usize>, HeadEnd> {
         let mut scanner = HeadScanner::for_request();
         let mut began = false;
+        let mut checked = 0;
         self.writer.deadline.clear(Why::Idle);
         loop {
             let scanned = scanner.scan(self.reader.data(), &self.listener.head_limits);
-            if let Some(range) = scanned.map_err(|error| HeadEnd::Broken(Error::Head(error)))? {
+            if let Ok(Some(range)) = scanned {
                 self.writer.deadline.clear(Why::Busy);
                 return Ok(range);
             }
+            // Whoever speaks something else need not be waited for, and the first rule broken is named, however the
+            // bytes came.
+            check_new_lines(self.reader.data(), scanner.lines(), &mut checked)?;
+            scanned.map_err(|error| HeadEnd::Broken(Error::Head(error)))?;
             let nothing_yet = self.reader.data().is_empty();
             self.reader.arm();
             self.writer.flush().await.map_err(|_gone| HeadEnd::Closed)?;
@@ -359,6 +364,17 @@ impl Connection {
             .clock
             .with_date(|date| answer.put(&mut self.writer.out, date));
     }
+}
+
+/// Looks at the complete `lines` of a head that is not, from `checked` on.
+fn check_new_lines(data: &[u8], lines: Range<usize>, checked: &mut usize) -> Result<(), HeadEnd> {
+    let from = lines.start.max(*checked);
+    let new = data.get(from..lines.end).unwrap_or_default();
+    if new.is_empty() {
+        return Ok(());
+    }
+    *checked = lines.end;
+    check_lines(new, from == lines.start).map_err(|error| HeadEnd::Broken(Error::Request(error)))
 }
 
 #[cfg(test)]

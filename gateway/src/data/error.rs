@@ -200,6 +200,53 @@ impl Error {
     }
 }
 
+/// Names of causes that are no rule of the codec; [`Error::name`] gives no other.
+const OWN_REASONS: [&str; 18] = [
+    "path_ambiguous",
+    "no_route",
+    "limited",
+    "body_too_large",
+    "header_timeout",
+    "body_timeout",
+    "write_timeout",
+    "client_gone",
+    "connect_refused",
+    "connect_timeout",
+    "upstream_full",
+    "no_address",
+    "no_descriptors",
+    "closed_before_response",
+    "response_truncated",
+    "too_many_interim_responses",
+    "first_byte_timeout",
+    "upstream_idle_timeout",
+];
+
+/// Those of the exchange as a whole, and of connections that get no request.
+const OTHER_REASONS: [&str; 4] = [
+    "route_timeout",
+    "stopped",
+    "max_connections",
+    "max_connections_per_client",
+];
+
+/// Every reason for which a request or a connection is refused or given up, as it stands in the access log (`error.type`) and
+/// in `ringgate_rejected_requests_total`. A name may come more than once.
+pub fn reasons() -> impl Iterator<Item = &'static str> {
+    [
+        HeadError::NAMES,
+        RequestError::NAMES,
+        PathError::NAMES,
+        ChunkError::NAMES,
+        ResponseError::NAMES,
+        &OWN_REASONS,
+        &OTHER_REASONS,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
+}
+
 /// What a shut-down client connection means, by the deadline that shut it down; without one the client left.
 pub(super) const fn client_end(fired: Option<Why>) -> Error {
     match fired {
@@ -217,5 +264,65 @@ pub(super) const fn upstream_end(fired: Option<Why>, otherwise: Fault) -> Error 
         Some(Why::FirstByte) => Error::Upstream(Fault::FirstByteTimeout),
         Some(Why::UpstreamIdle) => Error::Upstream(Fault::IdleTimeout),
         _ => Error::Upstream(otherwise),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_counter() {
+        let mut all: Vec<&str> = reasons().collect();
+        all.sort_unstable();
+        all.dedup();
+        assert!(all.len() <= crate::telemetry::REASONS_MAX, "{}", all.len());
+    }
+
+    #[test]
+    fn every_cause_is_among_the_reasons() {
+        let refused = || LeaseError::Refused(std::io::ErrorKind::Other.into());
+        let exhausted = || LeaseError::Exhausted(std::io::ErrorKind::Other.into());
+        let refusal = Refusal {
+            limit: 0,
+            buckets: 0,
+            retry_after: Duration::ZERO,
+        };
+        let mut errors = vec![
+            Error::AmbiguousPath,
+            Error::NoRoute,
+            Error::Limited(refusal),
+            Error::BodyTooLarge,
+            Error::ClientGone,
+            Error::RouteTimeout,
+            Error::Stopped,
+            Error::Head(HeadError::Nul),
+            Error::Request(RequestError::Host),
+            Error::Path(PathError::Escape),
+            Error::Chunk(ChunkError::Size),
+        ];
+        errors.extend([Why::Head, Why::Body, Why::Write].map(Error::ClientTimeout));
+        let leases = [
+            refused(),
+            exhausted(),
+            LeaseError::ConnectTimeout,
+            LeaseError::Full,
+            LeaseError::NoAddress,
+        ];
+        errors.extend(leases.map(Error::Lease));
+        let faults = [
+            Fault::ClosedBeforeResponse,
+            Fault::Truncated,
+            Fault::Head(HeadError::BareCr),
+            Fault::Response(ResponseError::Field),
+            Fault::Chunk(ChunkError::Trailer),
+            Fault::TooManyInterims,
+            Fault::FirstByteTimeout,
+            Fault::IdleTimeout,
+        ];
+        errors.extend(faults.map(Error::Upstream));
+        for error in errors {
+            assert!(reasons().any(|name| name == error.name()), "{error:?}");
+        }
     }
 }

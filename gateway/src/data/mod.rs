@@ -21,6 +21,8 @@ mod tunnel;
 pub mod upstream;
 pub mod worker;
 
+pub use error::reasons;
+
 /// What a connection does, and so why its deadline was set: asked for at every end of file, since a deadline that
 /// passes looks like one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

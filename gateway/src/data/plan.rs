@@ -9,11 +9,13 @@ use std::time::Instant;
 use limiter::{Budget, Concurrency, Key, KeyHasher, Permit, TableOptions, Timestamp};
 
 use super::auth::AuthPlan;
-use super::codec::{HeadLimits, RequestRules, Scheme};
+use super::codec::{HeadLimits, RequestError, RequestRules, Scheme};
 use super::filter::limit::LimitPlan;
 use super::route::RouteTable;
 use super::upstream::{AddressCell, Endpoint, Target, Upstream};
-use crate::config::{Action, ClientIpConfig, Config, EndpointAddress, ListenerConfig, RouteConfig};
+use crate::config::{
+    Action, ClientIpConfig, Config, EndpointAddress, ListenerConfig, RouteConfig, UnderscoreHeaders,
+};
 
 /// A configuration compiled for workers.
 #[derive(Debug)]
@@ -39,6 +41,8 @@ pub struct Plan {
     /// Requests may ask for faults. Only for tests; see docs/testing.md.
     pub faults: bool,
 }
+
+const UNDERSCORE: &str = RequestError::FieldUnderscore.name();
 
 /// A listener.
 #[derive(Debug)]
@@ -193,8 +197,14 @@ impl ListenerPlan {
             },
             rules: RequestRules {
                 fields_max: config.fields_max,
-                underscore: config.underscore_headers,
+                // Where a name is only counted, it is treated as by default.
+                underscore: if config.count_only.contains(&UNDERSCORE) {
+                    UnderscoreHeaders::Drop
+                } else {
+                    config.underscore_headers
+                },
                 scheme: Scheme::Http,
+                rewrite_host: config.rewrite_host,
             },
             config: config.clone(),
             connections: AtomicU32::new(0),
@@ -223,6 +233,12 @@ impl ListenerPlan {
             place.client = Some(permit.map_err(|_full| "max_connections_per_client")?);
         }
         Ok(place)
+    }
+
+    /// Whether breaking the rule of this name is counted here, and nothing more.
+    #[must_use]
+    pub fn counts_only(&self, reason: &str) -> bool {
+        self.config.count_only.contains(&reason)
     }
 
     /// Connections at this moment, over all workers.

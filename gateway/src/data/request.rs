@@ -19,8 +19,8 @@ use runtime::{Buf, Expiry};
 use super::auth::{self, Caller, TakenOut};
 use super::body::{Sink, Transfer};
 use super::codec::{
-    BodyFraming, Fields, Normalised, RequestHead, TargetForm, Version, check_query, host_of,
-    most_generous_form, normalise_path, parse_request,
+    BodyFraming, FieldKind, Fields, Normalised, RequestError, RequestHead, TargetForm, Version,
+    check_query, host_of, most_generous_form, normalise_path, parse_request,
 };
 use super::connection::{Connection, Next};
 use super::error::Error;
@@ -205,8 +205,8 @@ fn decide(
     if request.max_forwards == Some(0) {
         return Ok(Decision::Options);
     }
-    let policy = listener.config.path_policy;
-    let path = one_path(&request, head, policy, normal)?;
+    count_underscores(connection, fields);
+    let (path, policy) = read_target(connection, &request, head, normal)?;
 
     host.clear();
     if let Some(authority) = request.authority {
@@ -227,7 +227,13 @@ fn decide(
         fields,
     };
     let route = find_route(served, &asked, captures)?;
-    check_other_readings(served, policy, route, &asked, generous)?;
+    let read_otherwise = check_other_readings(served, policy, route, &asked, generous);
+    if let Err(error) = read_otherwise
+        && !(check_other_readings(served, PathPolicy::Standard, route, &asked, generous).is_ok()
+            && may_pass(connection, policy, &error))
+    {
+        return Err(error);
+    }
     record.route = Some(route);
     let route_config = &plan.routes[route].config;
 
@@ -277,33 +283,6 @@ fn check_length(request: &RequestHead, most: Option<u64>) -> Result<(), Error> {
     }
 }
 
-/// The path in its one form: where it lies in the head, or else in `normal`.
-fn one_path<'a>(
-    request: &RequestHead,
-    head: &'a [u8],
-    policy: PathPolicy,
-    normal: &'a mut Vec<u8>,
-) -> Result<&'a [u8], Error> {
-    normal.clear();
-    let path: &[u8] = match request.form {
-        TargetForm::Asterisk => b"/",
-        TargetForm::Origin | TargetForm::Absolute => {
-            let sent = request.path.of(head);
-            match normalise_path(sent, policy, normal).map_err(Error::Path)? {
-                Normalised::AsIs => {
-                    normal.clear();
-                    sent
-                }
-                Normalised::Rewritten => normal,
-            }
-        }
-    };
-    if let Some(query) = request.query {
-        check_query(query.of(head), policy).map_err(Error::Path)?;
-    }
-    Ok(path)
-}
-
 /// Asks the authenticators of a route who calls; takes the credentials out.
 fn identify(
     served: &Served,
@@ -324,6 +303,81 @@ fn identify(
     // Whatever came of it: a credential is nothing for a log.
     auth::take_out(access, plans, head, fields, query, taken_out);
     caller
+}
+
+/// The path in its one form, and the policy by which it is that: of a strict listener the standard one where a rule that is
+/// only counted was broken. `normal` is scratch. The query is checked too.
+fn read_target<'a>(
+    connection: &Connection,
+    request: &RequestHead,
+    head: &'a [u8],
+    normal: &'a mut Vec<u8>,
+) -> Result<(&'a [u8], PathPolicy), Error> {
+    normal.clear();
+    let mut policy = connection.listener.config.path_policy;
+    let sent = request.path.of(head);
+    let mut done = Ok(Normalised::AsIs);
+    if request.form != TargetForm::Asterisk {
+        done = normalise_path(sent, policy, normal);
+        if let Err(error) = done
+            && may_pass(connection, policy, &Error::Path(error))
+        {
+            policy = PathPolicy::Standard;
+            done = normalise_path(sent, policy, normal);
+        }
+    }
+    let done = done.map_err(Error::Path)?;
+    if let Some(query) = request.query {
+        let query = query.of(head);
+        let mut checked = check_query(query, policy);
+        if let Err(error) = checked
+            && may_pass(connection, policy, &Error::Path(error))
+        {
+            checked = check_query(query, PathPolicy::Standard);
+        }
+        checked.map_err(Error::Path)?;
+    }
+    let path = match (request.form, done) {
+        (TargetForm::Asterisk, _) => &b"/"[..],
+        (_, Normalised::Rewritten) => &*normal,
+        (_, Normalised::AsIs) => {
+            normal.clear();
+            sent
+        }
+    };
+    Ok((path, policy))
+}
+
+/// Whether a rule of the strict policy was broken that the listener only counts; counts it then.
+#[cold]
+fn may_pass(connection: &Connection, policy: PathPolicy, error: &Error) -> bool {
+    let may = policy == PathPolicy::Strict && connection.listener.counts_only(error.name());
+    if may {
+        count_only(connection, error);
+    }
+    may
+}
+
+#[cold]
+fn count_only(connection: &Connection, error: &Error) {
+    let listener = connection.listener_index;
+    connection
+        .worker
+        .metrics
+        .counted_only(listener, error.name());
+}
+
+/// Names with `_` are for the listener to refuse; here those that it only counts.
+fn count_underscores(connection: &Connection, fields: &Fields) {
+    let error = Error::Request(RequestError::FieldUnderscore);
+    if !connection.listener.config.count_only.is_empty()
+        && connection.listener.counts_only(error.name())
+        && fields
+            .iter()
+            .any(|field| field.kind == FieldKind::Underscore)
+    {
+        count_only(connection, &error);
+    }
 }
 
 /// Asks the limits of the route, and counts what each says.

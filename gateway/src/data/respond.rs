@@ -12,6 +12,8 @@ use crate::config::FixedResponse;
 
 /// Methods that the gateway takes, besides extensions: not CONNECT and TRACE.
 const ALLOW: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+/// What a client is told that comes when everything is taken: places are given back within the time of a request.
+const RETRY_AFTER_S: &[u8] = b"1";
 const PROBLEM_JSON: &str = "application/problem+json";
 
 /// An answer of the gateway's own.
@@ -75,6 +77,9 @@ impl Answer<'_> {
                     _ => {}
                 }
                 out.put_slice(challenges);
+                if self.status == 503 {
+                    put_field(out, "Retry-After", RETRY_AFTER_S);
+                }
                 if let (Error::Limited(refusal), Some(limit)) = (error, limit) {
                     put_limit_fields(out, refusal, limit);
                 }

@@ -14,8 +14,9 @@ use super::kinds::{
 };
 use super::series::{SERIES_MAX, Series, SeriesIndex, SeriesKey};
 
-/// Reasons of refusals that a worker keeps.
-pub const REASONS_MAX: usize = 64;
+/// Reasons that a worker keeps of each kind: of refusals (a test holds that all have room), of what a listener only
+/// counts, of what an upstream is forgiven.
+pub const REASONS_MAX: usize = 160;
 
 /// How many of each thing the configuration names; fixes the size of the counters.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +46,9 @@ pub struct WorkerMetrics {
     pub(super) listeners: Box<[ListenerCounters]>,
     pub(super) limits: Box<[LimitCounters]>,
     pub(super) upstreams: Box<[UpstreamCounters]>,
-    pub(super) reasons: Box<[OnceLock<Reason>]>,
+    pub(super) rejected: Reasons,
+    pub(super) counted_only: Reasons,
+    pub(super) tolerated: Reasons,
     pub(super) series: Box<[OnceLock<Box<Series>>]>,
 }
 
@@ -66,7 +69,9 @@ impl WorkerMetrics {
             listeners: filled(shape.listeners),
             limits: filled(shape.limits),
             upstreams: filled(shape.upstreams),
-            reasons: filled(REASONS_MAX),
+            rejected: Reasons::new(),
+            counted_only: Reasons::new(),
+            tolerated: Reasons::new(),
             series: filled(SERIES_MAX),
         })
     }
@@ -184,17 +189,23 @@ impl MetricsWriter {
 
     /// A request did not get what it asked for; `reason` is a stable identifier.
     pub fn rejected(&self, reason: &'static str) {
-        for slot in &self.shared.reasons {
-            let slot = slot.get_or_init(|| Reason {
-                name: reason,
-                count: Counter::default(),
-            });
-            if slot.name == reason {
-                slot.count.add(1);
-                return;
-            }
+        self.count(&self.shared.rejected, 0, reason);
+    }
+
+    /// A request broke a rule that its listener only counts.
+    pub fn counted_only(&self, listener: usize, reason: &'static str) {
+        self.count(&self.shared.counted_only, listener, reason);
+    }
+
+    /// A response was forwarded in spite of a fault that its upstream is forgiven.
+    pub fn response_tolerated(&self, upstream: usize, fault: &'static str) {
+        self.count(&self.shared.tolerated, upstream, fault);
+    }
+
+    fn count(&self, reasons: &Reasons, of: usize, name: &'static str) {
+        if !reasons.count(of, name) {
+            self.shared.series_overflow.add(1);
         }
-        self.shared.series_overflow.add(1);
     }
 
     /// A deadline passed.
@@ -390,9 +401,39 @@ pub(super) struct UpstreamCounters {
     pub(super) durations: Histogram,
 }
 
+/// Counts by a reason and the index of whom it concerns; slots are taken as reasons appear.
+pub(super) struct Reasons(Box<[OnceLock<Reason>]>);
+
 pub(super) struct Reason {
+    pub(super) of: usize,
     pub(super) name: &'static str,
     pub(super) count: Counter,
+}
+
+impl Reasons {
+    fn new() -> Self {
+        Self(filled(REASONS_MAX))
+    }
+
+    /// False: there is no room for another reason.
+    fn count(&self, of: usize, name: &'static str) -> bool {
+        for slot in &self.0 {
+            let slot = slot.get_or_init(|| Reason {
+                of,
+                name,
+                count: Counter::default(),
+            });
+            if slot.of == of && slot.name == name {
+                slot.count.add(1);
+                return true;
+            }
+        }
+        false
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Reason> {
+        self.0.iter().map_while(OnceLock::get)
+    }
 }
 
 fn filled<T: Default>(count: usize) -> Box<[T]> {

@@ -18,7 +18,7 @@ pub use counter::BUCKET_BOUNDS_NS;
 pub use kinds::{
     End, LimitOutcome, Method, Scheme, Timeout, UpstreamConnectionState, UpstreamError, Version,
 };
-pub use metrics::{MetricsShape, MetricsWriter, ProcessMetrics, WorkerMetrics};
+pub use metrics::{MetricsShape, MetricsWriter, ProcessMetrics, REASONS_MAX, WorkerMetrics};
 pub use record::{AccessRecord, RecordAddress};
 pub use render::{Labels, LimitSample, render};
 pub use ring::{LogReader, LogWriter};

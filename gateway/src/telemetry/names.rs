@@ -77,6 +77,8 @@ metrics! {
         "Bytes sent to clients.";
     REJECTED_REQUESTS = Counter "ringgate_rejected_requests_total" ["reason"]
         "Requests that did not get what they asked for, by what was in the way.";
+    COUNTED_ONLY = Counter "ringgate_counted_only_total" ["listener", "reason"]
+        "Requests served although they break a rule, since the listener only counts it (`count_only`).";
     TIMEOUTS = Counter "ringgate_timeouts_total" ["kind"]
         "Deadlines passed.";
     RATELIMIT_DECISIONS = Counter "ringgate_ratelimit_decisions_total" ["limit", "outcome"]
@@ -97,6 +99,8 @@ metrics! {
         "Exchanges that failed on the upstream's side.";
     RETRIES = Counter "ringgate_retries_total" ["upstream", "reason"]
         "Requests sent again after a failure.";
+    TOLERATED_RESPONSES = Counter "ringgate_tolerated_responses_total" ["upstream", "fault"]
+        "Responses forwarded although they break a rule, since the upstream is forgiven it (`tolerate`).";
     ACCESS_LOG_DROPPED = Counter "ringgate_access_log_dropped_total" ["reason"]
         "Access records lost: ring_full by a worker, sink by the writer.";
     METRIC_SERIES_OVERFLOW = Counter "ringgate_metric_series_overflow_total" []

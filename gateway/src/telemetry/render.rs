@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::counter::{BUCKET_BOUNDS_NS, Counter, Histogram};
 use super::kinds::{LimitOutcome, Timeout, UpstreamConnectionState, UpstreamError};
-use super::metrics::{ListenerCounters, ProcessMetrics, UpstreamCounters, WorkerMetrics};
+use super::metrics::{ListenerCounters, ProcessMetrics, Reasons, UpstreamCounters, WorkerMetrics};
 use super::names::{self, Metric};
 use super::process::ProcessSample;
 
@@ -145,16 +145,14 @@ fn imbalance(counts: &[u64]) -> f64 {
 }
 
 fn refusals(page: &mut Page, workers: &[Arc<WorkerMetrics>], labels: &Labels) {
-    let mut reasons = BTreeMap::new();
-    for reason in workers
-        .iter()
-        .flat_map(|worker| worker.reasons.iter().map_while(OnceLock::get))
-    {
-        *reasons.entry(reason.name).or_insert(0u64) += reason.count.get();
-    }
     page.family(&names::REJECTED_REQUESTS);
-    for (reason, total) in &reasons {
+    for ((_, reason), total) in &by_reason(workers, |worker| &worker.rejected) {
         page.sample(&names::REJECTED_REQUESTS, &[reason], total);
+    }
+    page.family(&names::COUNTED_ONLY);
+    for ((listener, reason), total) in &by_reason(workers, |worker| &worker.counted_only) {
+        let listener = name(&labels.listeners, *listener);
+        page.sample(&names::COUNTED_ONLY, &[listener, reason], total);
     }
     page.family(&names::TIMEOUTS);
     for kind in Timeout::ALL {
@@ -170,6 +168,18 @@ fn refusals(page: &mut Page, workers: &[Arc<WorkerMetrics>], labels: &Labels) {
             page.sample(&names::RATELIMIT_DECISIONS, &[label, outcome.name()], total);
         }
     }
+}
+
+/// Sums over the workers.
+fn by_reason(
+    workers: &[Arc<WorkerMetrics>],
+    pick: impl Fn(&WorkerMetrics) -> &Reasons,
+) -> BTreeMap<(usize, &'static str), u64> {
+    let mut totals = BTreeMap::new();
+    for reason in workers.iter().flat_map(|worker| pick(worker).iter()) {
+        *totals.entry((reason.of, reason.name)).or_insert(0) += reason.count.get();
+    }
+    totals
 }
 
 fn tables(page: &mut Page, limits: &[LimitSample], labels: &Labels) {
@@ -236,6 +246,11 @@ fn upstreams(page: &mut Page, workers: &[Arc<WorkerMetrics>], labels: &Labels) {
     by_kind(&names::RETRIES, &errors, |counters, kind| {
         &counters.retries[kind]
     });
+    page.family(&names::TOLERATED_RESPONSES);
+    for ((upstream, fault), total) in &by_reason(workers, |worker| &worker.tolerated) {
+        let upstream = name(labels, *upstream);
+        page.sample(&names::TOLERATED_RESPONSES, &[upstream, fault], total);
+    }
 }
 
 /// The labels of the two counts of [`ProcessMetrics::credential_loads`].

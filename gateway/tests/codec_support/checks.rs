@@ -7,7 +7,7 @@
     reason = "a check that fails must panic"
 )]
 
-use gateway::config::{PathPolicy, UnderscoreHeaders};
+use gateway::config::{PathPolicy, ResponseFaults, UnderscoreHeaders};
 use gateway::data::codec::{
     Additions, BodyFraming, ChunkError, ChunkedOutput, ChunkedReader, Fields, ForwardRequest,
     ForwardResponse, HeadError, HeadLimits, HeadScanner, Method, Normalised, RequestContext,
@@ -26,6 +26,7 @@ const RULES: RequestRules = RequestRules {
     fields_max: 20,
     underscore: UnderscoreHeaders::Drop,
     scheme: Scheme::Http,
+    rewrite_host: false,
 };
 
 /// Feeds growing prefixes of `data` to `scanner` and says what came of it.
@@ -117,9 +118,11 @@ fn forward(head: &[u8], request: &RequestHead, fields: &Fields, path: &[u8]) -> 
         request_id: b"r1",
         underscore: UnderscoreHeaders::Drop,
         trailers: true,
+        te_trailers: request.te_trailers,
         upgrade: None,
         expect_continue: true,
         additions: Additions::NONE,
+        via: None,
     };
     let mut out = Vec::new();
     write_request_head(&mut out, head, request, fields, &forward);
@@ -189,6 +192,7 @@ pub(crate) fn response_head(data: &[u8]) {
             method,
             upgrade: Some(b"websocket"),
             fields_max: 20,
+            tolerate: ResponseFaults::NONE,
         };
         let mut fields = Fields::new();
         let Ok(response) = parse_response(&head, &context, &mut fields) else {
@@ -214,6 +218,7 @@ pub(crate) fn response_head(data: &[u8]) {
             keep_alive,
             trailers: true,
             extra: &[],
+            via: None,
         };
         let mut sent = Vec::new();
         write_response_head(&mut sent, &head, &response, &fields, &decide);

@@ -25,6 +25,7 @@ pub(crate) const RULES: RequestRules = RequestRules {
     fields_max: 128,
     underscore: UnderscoreHeaders::Drop,
     scheme: Scheme::Http,
+    rewrite_host: false,
 };
 
 /// A request that was accepted.
@@ -89,9 +90,11 @@ pub(crate) const FORWARD: ForwardRequest<'static> = ForwardRequest {
     request_id: b"r1",
     underscore: UnderscoreHeaders::Drop,
     trailers: false,
+    te_trailers: false,
     upgrade: None,
     expect_continue: true,
     additions: Additions::NONE,
+    via: None,
 };
 
 /// What is sent upstream under these decisions (`path` is filled in).

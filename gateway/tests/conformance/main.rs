@@ -1,4 +1,5 @@
-//! The HTTP conformance and attack cases that lie beside the project (`../shared/conformance`), on both drivers.
+//! The HTTP conformance and attack cases that lie beside the project (`../shared/conformance`, or where
+//! `RINGGATE_CONFORMANCE` says), on both drivers.
 //!
 //! The cases and the prober are not the project's own: where the folder is missing the tests say so and are skipped.
 //! The project's own words on the same rules are in `codec_*.rs` and `end_to_end`.
@@ -40,7 +41,8 @@ const GOOD: [&str; 3] = ["pass", "pass-normalised", "pass-wait"];
 
 /// The folder of the cases, or `None` after a word about it.
 fn cases(test: &str) -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/conformance");
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/conformance");
+    let folder = std::env::var_os("RINGGATE_CONFORMANCE").map_or(beside, PathBuf::from);
     if !folder.join("h1probe.py").is_file() {
         skip("../shared/conformance", test);
         return None;

@@ -12,6 +12,9 @@ macro_rules! rules {
         pub enum $error { $($(#[$rule])* $variant $(($value))?,)* }
 
         impl $error {
+            /// The names of all rules.
+            pub const NAMES: &'static [&'static str] = &[$($name,)*];
+
             /// The rule's name in the access log and the metrics; never changes.
             #[must_use]
             pub const fn name(self) -> &'static str {

@@ -2,6 +2,7 @@
 
 use super::ascii::{is_token_text, list};
 use super::field::{FieldKind, Fields};
+use crate::config::{ResponseFault, ResponseFaults};
 
 /// How a message's end is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +35,21 @@ pub(super) enum FramingError {
     CodingUnknown,
 }
 
-/// Reads the framing fields. Every ambiguity is an error, identical duplicates too.
-pub(super) fn declared(head: &[u8], fields: &Fields) -> Result<Declared, FramingError> {
+/// Reads the framing fields. Every ambiguity is an error, identical duplicates too, but for those of `forgiven`, which are
+/// noted in `met`.
+pub(super) fn declared(
+    head: &[u8],
+    fields: &Fields,
+    forgiven: ResponseFaults,
+    met: &mut ResponseFaults,
+) -> Result<Declared, FramingError> {
+    let mut forgives = |fault| {
+        let forgives = forgiven.contains(fault);
+        if forgives {
+            met.insert(fault);
+        }
+        forgives
+    };
     let mut length: Option<&[u8]> = None;
     let mut encoding: Option<&[u8]> = None;
     for field in fields.iter() {
@@ -44,14 +58,35 @@ pub(super) fn declared(head: &[u8], fields: &Fields) -> Result<Declared, Framing
             FieldKind::TransferEncoding => (&mut encoding, FramingError::EncodingRepeated),
             _ => continue,
         };
-        if slot.replace(field.value.of(head)).is_some() {
+        let value = field.value.of(head);
+        if let Some(before) = slot.replace(value)
+            && !(repeated == FramingError::LengthRepeated
+                && before == value
+                && forgives(ResponseFault::DuplicateContentLength))
+        {
             return Err(repeated);
         }
     }
     match (length, encoding) {
         (None, None) => Ok(Declared::Nothing),
-        (Some(_), Some(_)) => Err(FramingError::Both),
-        (Some(value), None) => parse_length(value).map(Declared::Length),
+        (Some(_), Some(value)) => {
+            if check_coding(value).is_ok() && forgives(ResponseFault::LengthAndEncoding) {
+                Ok(Declared::Chunked)
+            } else {
+                Err(FramingError::Both)
+            }
+        }
+        (Some(value), None) => {
+            let mut elements = list(value);
+            let first = elements.next().unwrap_or_default();
+            if value.contains(&b',')
+                && elements.all(|other| other == first)
+                && forgives(ResponseFault::DuplicateContentLength)
+            {
+                return parse_length(first).map(Declared::Length);
+            }
+            parse_length(value).map(Declared::Length)
+        }
         (None, Some(value)) => check_coding(value).map(|()| Declared::Chunked),
     }
 }

@@ -31,7 +31,9 @@ pub use framing::BodyFraming;
 pub use host::{host_of, port_of};
 pub use path::{Normalised, check_query, most_generous_form, normalise_path};
 pub(in crate::data) use query::{Plus, cookies, decode, is_parameter, parameters};
-pub use request::{Method, RequestHead, RequestRules, Version, is_idempotent, parse_request};
+pub use request::{
+    Method, RequestHead, RequestRules, Version, check_lines, is_idempotent, parse_request,
+};
 pub use response::{INTERIM_HEAD_MAX, INTERIMS_MAX, RequestContext, ResponseHead, parse_response};
 pub use scan::{HeadLimits, HeadScanner};
 pub use target::{Scheme, TargetForm};

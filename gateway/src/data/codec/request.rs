@@ -10,7 +10,7 @@ use super::field::{FIELDS_CAP, Field, FieldKind, Fields, Span};
 use super::framing::{self, BodyFraming, Declared, FramingError};
 use super::host::{is_host, is_same};
 use super::target::{self, Scheme, Target, TargetForm};
-use crate::config::UnderscoreHeaders;
+use crate::config::{ResponseFaults, UnderscoreHeaders};
 
 /// Most options that Connection fields may list together: bounds the work of matching them with the fields.
 pub(super) const CONNECTION_OPTIONS_MAX: usize = 64;
@@ -24,6 +24,8 @@ pub struct RequestRules {
     pub underscore: UnderscoreHeaders,
     /// The scheme of the connection, with which an absolute-form target must agree.
     pub scheme: Scheme,
+    /// A Host that differs from the target's authority is ignored, as RFC 9112 section 3.2.2 has it; else refused.
+    pub rewrite_host: bool,
 }
 
 /// A request method; RFC 9110 section 9.1 makes case significant.
@@ -110,7 +112,7 @@ pub fn parse_request(
     match request.parse_with_uninit_headers(head, slots) {
         Ok(Status::Complete(length)) if length == head.len() => {}
         Ok(_) => return Err(RequestError::Incomplete),
-        Err(error) => return Err(diagnose(error, head)),
+        Err(error) => return Err(diagnose(error, head, 1)),
     }
     let (Some(method), Some(path), Some(version)) = (request.method, request.path, request.version)
     else {
@@ -125,7 +127,7 @@ pub fn parse_request(
     let method_span = Span::locate(head, method.as_bytes());
     let method = parse_method(method.as_bytes())?;
     let target = target::parse(head, path.as_bytes(), method == Method::Options)?;
-    let authority = check_host(head, fields, version, &target, rules.scheme)?;
+    let authority = check_host(head, fields, version, &target, rules)?;
     let framing = check_framing(head, fields, version)?;
     let connection = read_connection(head, fields)?;
     let rest = read_rest(head, fields, rules, method)?;
@@ -149,6 +151,28 @@ pub fn parse_request(
         request_id: rest.request_id,
         max_forwards: rest.max_forwards,
     })
+}
+
+/// Looks at lines of a head whose end has not come: the request line with what follows (`is_start`), or fields. So who
+/// sends something else than HTTP is told at once and not when its time is up.
+///
+/// `lines` ends in CRLF. What is good here may yet be refused when the whole head is read, never the reverse.
+///
+/// # Errors
+/// The rule broken by the first line that breaks one.
+#[cold]
+pub fn check_lines(lines: &[u8], is_start: bool) -> Result<(), RequestError> {
+    let mut slots = [httparse::EMPTY_HEADER; FIELDS_CAP];
+    if is_start {
+        let parsed = httparse::Request::new(&mut slots).parse(lines);
+        return parsed
+            .map(|_| ())
+            .map_err(|error| diagnose(error, lines, 1));
+    }
+    let parsed = httparse::parse_headers(lines, &mut slots);
+    parsed
+        .map(|_| ())
+        .map_err(|error| diagnose(error, lines, 0))
 }
 
 /// Whether repeating the request has the same effect as one (RFC 9110 section 9.2.2).
@@ -181,7 +205,7 @@ fn check_host(
     fields: &Fields,
     version: Version,
     target: &Target,
-    connection_scheme: Scheme,
+    rules: &RequestRules,
 ) -> Result<Option<Span>, RequestError> {
     let mut hosts = fields.iter().filter(|field| field.kind == FieldKind::Host);
     let host = hosts.next().map(|field| field.value);
@@ -198,10 +222,10 @@ fn check_host(
         return Ok(host);
     };
     let is_same = |host: Span| is_same(host.of(head), authority.of(head), scheme.default_port());
-    if !host.is_none_or(is_same) {
+    if !rules.rewrite_host && !host.is_none_or(is_same) {
         return Err(RequestError::HostMismatch);
     }
-    if scheme != connection_scheme {
+    if scheme != rules.scheme {
         return Err(RequestError::SchemeMismatch);
     }
     Ok(Some(authority))
@@ -212,7 +236,13 @@ fn check_framing(
     fields: &Fields,
     version: Version,
 ) -> Result<BodyFraming, RequestError> {
-    match framing::declared(head, fields) {
+    // A client is forgiven nothing.
+    match framing::declared(
+        head,
+        fields,
+        ResponseFaults::NONE,
+        &mut ResponseFaults::default(),
+    ) {
         Ok(Declared::Nothing) => Ok(BodyFraming::None),
         Ok(Declared::Length(length)) => Ok(BodyFraming::Length(length)),
         Ok(Declared::Chunked) if version == Version::Http11 => Ok(BodyFraming::Chunked),
@@ -314,10 +344,13 @@ fn read_rest(
         let value = field.value.of(head);
         match field.kind {
             FieldKind::Expect => {
-                if !value.eq_ignore_ascii_case(b"100-continue") {
-                    return Err(RequestError::Expectation);
+                // RFC 9110 section 10.1.1: a list, in which elements may be empty.
+                for expectation in list(value).filter(|expectation| !expectation.is_empty()) {
+                    if !expectation.eq_ignore_ascii_case(b"100-continue") {
+                        return Err(RequestError::Expectation);
+                    }
+                    rest.expect_continue = true;
                 }
-                rest.expect_continue = true;
             }
             FieldKind::Upgrade => {
                 upgrades = upgrades.saturating_add(1);
@@ -353,12 +386,13 @@ fn parse_max_forwards(field: &Field, head: &[u8]) -> Result<u32, RequestError> {
     Ok(text.parse().unwrap_or(u32::MAX))
 }
 
-/// Names the rule behind a refusal by httparse, which tells less. Only for messages that are refused.
+/// Names the rule behind a refusal by httparse, which tells less. Only for messages that are refused. `skip`: lines before
+/// the fields.
 #[cold]
-fn diagnose(error: httparse::Error, head: &[u8]) -> RequestError {
+fn diagnose(error: httparse::Error, head: &[u8], skip: usize) -> RequestError {
     match error {
         httparse::Error::TooManyHeaders => RequestError::TooManyFields,
-        httparse::Error::HeaderName | httparse::Error::HeaderValue => diagnose_field(head),
+        httparse::Error::HeaderName | httparse::Error::HeaderValue => diagnose_field(head, skip),
         _ => diagnose_request_line(head),
     }
 }
@@ -390,8 +424,8 @@ fn diagnose_request_line(head: &[u8]) -> RequestError {
     }
 }
 
-fn diagnose_field(head: &[u8]) -> RequestError {
-    for line in head.split(|&byte| byte == b'\n').skip(1) {
+fn diagnose_field(head: &[u8], skip: usize) -> RequestError {
+    for line in head.split(|&byte| byte == b'\n').skip(skip) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.is_empty() {
             break;

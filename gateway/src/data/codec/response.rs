@@ -6,9 +6,10 @@ use httparse::{Header, Status};
 
 use super::ascii::{is_token_text, list};
 use super::error::ResponseError;
-use super::field::{FIELDS_CAP, FieldKind, Fields, Span};
+use super::field::{FIELDS_CAP, Field, FieldKind, Fields, Span};
 use super::framing::{self, BodyFraming, Declared, FramingError};
 use super::request::{CONNECTION_OPTIONS_MAX, Method, Version, is_protected};
+use crate::config::{ResponseFault, ResponseFaults};
 
 /// Largest head of an interim response, in octets.
 pub const INTERIM_HEAD_MAX: usize = 16 * 1024;
@@ -25,6 +26,8 @@ pub struct RequestContext<'a> {
     pub upgrade: Option<&'a [u8]>,
     /// More fields than this in the response: 502.
     pub fields_max: u16,
+    /// Faults that are mended.
+    pub tolerate: ResponseFaults,
 }
 
 /// A response head that broke no rule. Spans are offsets into the head it was read from.
@@ -44,6 +47,8 @@ pub struct ResponseHead {
     /// Whether the connection may serve another request once the body is read; false also where an octet beyond the
     /// head could be a body that the framing denies.
     pub reusable: bool,
+    /// Faults that were mended; the connection is not used again where there is one.
+    pub tolerated: ResponseFaults,
 }
 
 impl ResponseHead {
@@ -75,7 +80,9 @@ pub fn parse_response(
     let limit = FIELDS_CAP.min(usize::from(request.fields_max));
     let slots = slots.get_mut(..limit).unwrap_or_default();
     let mut response = httparse::Response::new(&mut []);
-    let config = httparse::ParserConfig::default();
+    let mut config = httparse::ParserConfig::default();
+    let blanks = request.tolerate.contains(ResponseFault::BlankBeforeColon);
+    config.allow_spaces_after_header_name_in_responses(blanks);
     match config.parse_response_with_uninit_headers(&mut response, head, slots) {
         Ok(Status::Complete(length)) if length == head.len() => {}
         Ok(_) => return Err(ResponseError::Incomplete),
@@ -96,7 +103,15 @@ pub fn parse_response(
     } else {
         Version::Http11
     };
-    let declared = check_framing(head, fields, version)?;
+    let mut tolerated = ResponseFaults::NONE;
+    if blanks
+        && fields
+            .iter()
+            .any(|field| has_blank_before_colon(head, field))
+    {
+        tolerated.insert(ResponseFault::BlankBeforeColon);
+    }
+    let declared = check_framing(head, fields, version, request.tolerate, &mut tolerated)?;
     let stays = read_connection(head, fields)? && version == Version::Http11;
     if status == 101 && !is_expected_upgrade(head, fields, request.upgrade) {
         return Err(ResponseError::UnexpectedUpgrade);
@@ -112,7 +127,12 @@ pub fn parse_response(
         reason: reason_span(head),
         framing,
         content_length,
-        reusable: stays && is_clear && status != 101 && framing != BodyFraming::UntilClose,
+        reusable: stays
+            && is_clear
+            && tolerated == ResponseFaults::NONE
+            && status != 101
+            && framing != BodyFraming::UntilClose,
+        tolerated,
     })
 }
 
@@ -140,10 +160,16 @@ fn check_framing(
     head: &[u8],
     fields: &Fields,
     version: Version,
+    tolerate: ResponseFaults,
+    tolerated: &mut ResponseFaults,
 ) -> Result<Declared, ResponseError> {
-    match framing::declared(head, fields) {
+    match framing::declared(head, fields, tolerate, tolerated) {
         Ok(Declared::Chunked) if version == Version::Http10 => {
-            Err(ResponseError::TransferEncodingInHttp10)
+            if !tolerate.contains(ResponseFault::EncodingInHttp10) {
+                return Err(ResponseError::TransferEncodingInHttp10);
+            }
+            tolerated.insert(ResponseFault::EncodingInHttp10);
+            Ok(Declared::Chunked)
         }
         Ok(declared) => Ok(declared),
         Err(FramingError::Length) => Err(ResponseError::ContentLength),
@@ -153,6 +179,11 @@ fn check_framing(
             FramingError::Encoding | FramingError::EncodingRepeated | FramingError::CodingUnknown,
         ) => Err(ResponseError::TransferEncoding),
     }
+}
+
+/// White space between name and colon, which the parser was told to pass over.
+fn has_blank_before_colon(head: &[u8], field: &Field) -> bool {
+    head.get(field.name.end()) != Some(&b':')
 }
 
 /// Marks the fields that Connection names; returns whether the connection stays open. A protected name is passed over:

@@ -107,6 +107,12 @@ impl HeadScanner {
         Ok(None)
     }
 
+    /// Where the complete lines are that have come so far, without empty ones before the first.
+    #[must_use]
+    pub const fn lines(&self) -> Range<usize> {
+        self.start..self.line_start
+    }
+
     /// True while nothing but empty lines has come: a peer that leaves now has sent no request.
     #[must_use]
     pub const fn is_before_first_octet(&self) -> bool {

@@ -5,6 +5,7 @@ use http::StatusCode;
 
 use super::ascii::list;
 use super::field::Field;
+use super::request::Version;
 
 /// What follows the data of each chunk.
 pub const CHUNK_END: &[u8] = b"\r\n";
@@ -102,6 +103,16 @@ pub(super) fn put_line(out: &mut impl BufMut, begin: &[u8], value: &[u8]) {
     debug_assert!(!value.is_empty(), "a line without a value has no blank");
     out.put_slice(begin);
     out.put_slice(value);
+    out.put_slice(b"\r\n");
+}
+
+/// Writes `Via` (RFC 9110 section 7.6.3): the version in which the message was received, and who received it.
+pub(super) fn put_via(out: &mut impl BufMut, received: Version, name: &[u8]) {
+    out.put_slice(match received {
+        Version::Http10 => b"Via: 1.0 ",
+        Version::Http11 => b"Via: 1.1 ",
+    });
+    out.put_slice(name);
     out.put_slice(b"\r\n");
 }
 

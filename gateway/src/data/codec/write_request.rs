@@ -6,7 +6,7 @@ use super::field::{Field, FieldKind, Fields};
 use super::framing::BodyFraming;
 use super::request::RequestHead;
 use super::target::{Scheme, TargetForm};
-use super::write::{Copier, end_of_canonical, put_field, put_line, put_number_field};
+use super::write::{Copier, end_of_canonical, put_field, put_line, put_number_field, put_via};
 use crate::config::UnderscoreHeaders;
 
 /// What the gateway decided about a request that it forwards. Everything in it is valid where it will stand.
@@ -27,12 +27,16 @@ pub struct ForwardRequest<'a> {
     pub request_id: &'a [u8],
     /// What happens to names with `_`.
     pub underscore: UnderscoreHeaders,
-    /// Forward `TE: trailers` and Trailer where the request has them.
+    /// Forward Trailer: trailers will follow the body.
     pub trailers: bool,
+    /// Say `TE: trailers`: those of the response will be passed on.
+    pub te_trailers: bool,
     /// The one protocol to ask for; `None`: no upgrade.
     pub upgrade: Option<&'a [u8]>,
     /// Forward `Expect: 100-continue`.
     pub expect_continue: bool,
+    /// The gateway's name for `Via`, behind those of the servers before it; `None`: no `Via` of its own.
+    pub via: Option<&'a [u8]>,
     /// What authentication changes.
     pub additions: Additions<'a>,
 }
@@ -64,7 +68,7 @@ impl ForwardRequest<'_> {
     /// The most octets that [`write_request_head`] writes for this and a head of `head` octets with `fields` fields.
     #[must_use]
     pub fn size_max(&self, head: usize, fields: usize) -> usize {
-        // Names, numbers and line ends of all that can be added come to 225 octets; the property tests hold the bound.
+        // Names, numbers and line ends of all that can be added come to 236 octets; the property tests hold the bound.
         const ADDED: usize = 256;
         let own = [
             self.path,
@@ -78,7 +82,8 @@ impl ForwardRequest<'_> {
             .map(|part| part.len())
             .chain(self.upgrade.map(<[u8]>::len))
             .chain(self.additions.cookie.map(<[u8]>::len))
-            .chain([self.additions.consumer.len()]);
+            .chain([self.additions.consumer.len()])
+            .chain(self.via.map(<[u8]>::len));
         own.fold(
             head.saturating_add(fields).saturating_add(ADDED),
             usize::saturating_add,
@@ -114,6 +119,9 @@ pub fn write_request_head(
         copier.keep(field);
     }
     copier.finish();
+    if let Some(name) = forward.via {
+        put_via(out, request.version, name);
+    }
     put_framing(out, request);
     put_connection(out, request, forward);
     put_client(out, head, request, fields, forward);
@@ -238,14 +246,13 @@ fn put_framing(out: &mut impl BufMut, request: &RequestHead) {
 
 /// What concerns the hop to the upstream only. RFC 9110 section 10.1.4: who sends TE names it in Connection.
 fn put_connection(out: &mut impl BufMut, request: &RequestHead, forward: &ForwardRequest<'_>) {
-    let trailers = forward.trailers && request.te_trailers;
-    match (trailers, forward.upgrade) {
+    match (forward.te_trailers, forward.upgrade) {
         (false, None) => {}
         (true, None) => out.put_slice(b"Connection: TE\r\n"),
         (false, Some(_)) => out.put_slice(b"Connection: upgrade\r\n"),
         (true, Some(_)) => out.put_slice(b"Connection: TE, upgrade\r\n"),
     }
-    if trailers {
+    if forward.te_trailers {
         out.put_slice(b"TE: trailers\r\n");
     }
     if let Some(protocol) = forward.upgrade {

@@ -6,7 +6,7 @@ use super::field::{Field, FieldKind, Fields};
 use super::framing::BodyFraming;
 use super::request::Version;
 use super::response::ResponseHead;
-use super::write::{Copier, put_field, put_number_field, put_status_line};
+use super::write::{Copier, put_field, put_number_field, put_status_line, put_via};
 
 /// What the gateway decided about a response that it forwards.
 #[derive(Clone, Copy, Debug)]
@@ -22,19 +22,22 @@ pub struct ForwardResponse<'a> {
     pub trailers: bool,
     /// Names and values to add: valid, and none that frames a message.
     pub extra: &'a [(&'a [u8], &'a [u8])],
+    /// The gateway's name for `Via`; `None`: no `Via` of its own.
+    pub via: Option<&'a [u8]>,
 }
 
 impl ForwardResponse<'_> {
     /// The most octets that [`write_response_head`] writes for this and a head of `head` octets with `fields` fields.
     #[must_use]
     pub fn size_max(&self, head: usize, fields: usize) -> usize {
-        // Content-Length 38 or Transfer-Encoding 28, Connection 24, CRLF.
+        // Content-Length 38 or Transfer-Encoding 28, Connection 24, Via without name 11, CRLF.
         const ADDED: usize = 96;
         let extra = self
             .extra
             .iter()
             .map(|(name, value)| name.len().saturating_add(value.len()));
         let extra = extra.map(|length| length.saturating_add(4));
+        let extra = extra.chain(self.via.map(<[u8]>::len));
         extra.fold(
             head.saturating_add(fields).saturating_add(ADDED),
             usize::saturating_add,
@@ -69,6 +72,9 @@ pub fn write_response_head(
         copier.keep(field);
     }
     copier.finish();
+    if let Some(name) = forward.via {
+        put_via(out, response.version, name);
+    }
     put_framing(out, response, forward.body);
     if response.is_upgrade() {
         out.put_slice(b"Connection: upgrade\r\n");

@@ -193,6 +193,7 @@ mod tests {
             fields_max: 64,
             underscore: UnderscoreHeaders::Drop,
             scheme: Scheme::Http,
+            rewrite_host: false,
         };
         let mut fields = Fields::new();
         let request = parse_request(head, &rules, &mut fields).unwrap();

@@ -6,6 +6,7 @@ use runtime::{Buf, Deadline, LARGE_BYTES, Reader};
 
 use super::timers::Timers;
 use super::{COALESCE_BYTES_MAX, Ended, Finished, RESPONSE_LIMITS};
+use crate::config::ResponseFaults;
 use crate::data::Why;
 use crate::data::body::{Sink, Transfer};
 use crate::data::codec::{
@@ -26,6 +27,8 @@ pub(super) struct Download<'a> {
     pub(super) timers: Timers<'a>,
     pub(super) request: RequestHead,
     pub(super) upgrade: Option<&'a [u8]>,
+    /// The client gets trailers.
+    pub(super) trailers: bool,
     pub(super) scratch: &'a mut Scratch,
     pub(super) record: &'a mut Record,
     pub(super) uploaded: &'a Cell<bool>,
@@ -60,7 +63,7 @@ impl Download<'_> {
             BodyFraming::Chunked | BodyFraming::UntilClose => (
                 BodyFraming::Chunked,
                 Sink::Chunked {
-                    trailers: self.request.te_trailers,
+                    trailers: self.trailers,
                 },
             ),
         };
@@ -95,8 +98,9 @@ impl Download<'_> {
             body,
             client_version: self.request.version,
             keep_alive,
-            trailers: self.request.te_trailers,
+            trailers: self.trailers,
             extra: &[],
+            via: None,
         }
     }
 
@@ -107,6 +111,11 @@ impl Download<'_> {
         response: &ResponseHead,
         forward: &ForwardResponse<'_>,
     ) {
+        let listener = &self.writer.listener.config;
+        let forward = &ForwardResponse {
+            via: listener.via.as_deref().map(str::as_bytes),
+            ..*forward
+        };
         let Scratch {
             response_fields: fields,
             response_head: out,
@@ -137,6 +146,7 @@ impl Download<'_> {
             method: self.request.method,
             upgrade: self.upgrade,
             fields_max: RESPONSE_LIMITS.fields_max,
+            tolerate: self.timers.pool.upstream().config.tolerate,
         };
         let mut interims = 0;
         loop {
@@ -145,6 +155,7 @@ impl Download<'_> {
             let fields = &mut self.scratch.response_fields;
             let response = parse_response(head, &context, fields)
                 .map_err(|error| Error::Upstream(Fault::Response(error)))?;
+            self.count_tolerated(&response);
             if !response.is_interim() {
                 return Ok((length, response));
             }
@@ -159,6 +170,20 @@ impl Download<'_> {
                 self.send_head().await?;
             } else {
                 self.upstream.buf().consume(length);
+            }
+        }
+    }
+
+    #[inline]
+    fn count_tolerated(&self, response: &ResponseHead) {
+        if response.tolerated != ResponseFaults::NONE
+            && let Some(upstream) = self.record.upstream
+        {
+            for fault in response.tolerated.iter() {
+                self.writer
+                    .worker
+                    .metrics
+                    .response_tolerated(upstream, fault.name());
             }
         }
     }

@@ -31,6 +31,7 @@ use super::request::{Scratch, discard};
 use super::upstream::{Lease, LeaseError, Pool};
 use super::worker::{Served, Worker};
 use super::{Why, tunnel};
+use crate::config::RouteConfig;
 
 /// Head and body go out in one send up to this size: copying it costs less than a second send.
 const COALESCE_BYTES_MAX: usize = MEDIUM_BYTES;
@@ -79,24 +80,23 @@ pub(super) async fn forward(
         .and_then(|route| route.timeout)
         .map(|timeout| worker.deadlines.now() + ticks_of(timeout));
     let max_body = route.and_then(|route| route.max_body);
-    // With a body there would be two readings of where the new protocol begins.
-    let upgrade = request
-        .upgrade
-        .filter(|_| request.framing == BodyFraming::None)
-        .and_then(|wanted| token_in_list(wanted.of(scratch.head.data()), &route?.upgrade));
+    let upgrade = chosen_upgrade(&request, scratch, route);
+    let trailers = route.is_some_and(|route| route.trailers);
     let sink = if request.framing == BodyFraming::Chunked {
-        Sink::Chunked { trailers: false }
+        Sink::Chunked { trailers }
     } else {
         Sink::Plain
     };
     let mut body = Transfer::new(request.framing, sink);
+    // The endpoint that broke a new connection before it answered; a second try goes to another.
+    let mut broken = None;
     loop {
         let timers = Timers { pool, route_until };
         let fresh = record.retries > 0;
         let reused = if fresh { None } else { pool.reuse() };
         let mut lease = match reused {
             Some(lease) => lease,
-            None => Box::pin(connect(pool, &worker, timers, fresh)).await?,
+            None => Box::pin(connect(pool, &worker, timers, fresh, broken)).await?,
         };
         record.endpoint = Some(lease.endpoint);
         record.connect = (!lease.reused).then_some(lease.connect_time);
@@ -104,6 +104,7 @@ pub(super) async fn forward(
             request,
             upgrade,
             names_consumers: !served.plan.authenticators.is_empty(),
+            trailers,
             max_body,
             timers,
             scratch: &mut *scratch,
@@ -132,10 +133,15 @@ pub(super) async fn forward(
                 }
                 return Ok(settle(connection, body, &finished).await);
             }
-            // An endpoint may close an idle connection at the moment we use it: once more, on a new one.
+            // An endpoint may close an idle connection at the moment we use it: once more, on a new one. One that breaks
+            // a new connection is in trouble: once more, on another.
             Err(Error::Upstream(Fault::ClosedBeforeResponse))
-                if lease.reused && is_replayable(&request) && record.status == 0 =>
+                if record.retries == 0
+                    && (lease.reused || pool.upstream().endpoints.len() > 1)
+                    && is_replayable(&request)
+                    && record.status == 0 =>
             {
+                broken = (!lease.reused).then_some(lease.endpoint);
                 record.retries += 1;
                 let reason = crate::telemetry::UpstreamError::Reset;
                 worker.metrics.upstream_retried(upstream, reason);
@@ -145,22 +151,38 @@ pub(super) async fn forward(
     }
 }
 
-/// Sending the request a second time does what sending it once does, and all of it is still at hand.
-fn is_replayable(request: &RequestHead) -> bool {
-    is_idempotent(request.method) && request.framing == BodyFraming::None
+/// The protocol to ask for: the first that the client offers and the route allows.
+fn chosen_upgrade<'a>(
+    request: &RequestHead,
+    scratch: &Scratch,
+    route: Option<&'a RouteConfig>,
+) -> Option<&'a str> {
+    // With a body there would be two readings of where the new protocol begins.
+    let wanted = request
+        .upgrade
+        .filter(|_| request.framing == BodyFraming::None)?;
+    token_in_list(wanted.of(scratch.head.data()), &route?.upgrade)
 }
 
-/// A new connection, or another endpoint's idle one unless it must be `fresh`; within what is left of the route's time.
+/// Sending the request a second time does what sending it once does, and all of it is still at hand.
+fn is_replayable(request: &RequestHead) -> bool {
+    is_idempotent(request.method)
+        && matches!(request.framing, BodyFraming::None | BodyFraming::Length(0))
+}
+
+/// A new connection, or another endpoint's idle one unless it must be `fresh`, not to the `broken` endpoint; within what is
+/// left of the route's time.
 async fn connect(
     pool: &Pool,
     worker: &Worker,
     timers: Timers<'_>,
     fresh: bool,
+    broken: Option<usize>,
 ) -> Result<Lease, Error> {
     let allowed = pool.upstream().config.connect_timeout;
     let left = timers.route_left(worker.deadlines.now()).unwrap_or(allowed);
     let result = pool
-        .connect(|| worker.clock.now(), allowed.min(left), fresh)
+        .connect(|| worker.clock.now(), allowed.min(left), fresh, broken)
         .await;
     result.map_err(|error| match error {
         LeaseError::ConnectTimeout if left < allowed => Error::RouteTimeout,
@@ -210,6 +232,8 @@ struct Exchange<'a> {
     upgrade: Option<&'a str>,
     /// Who the caller is only the gateway says.
     names_consumers: bool,
+    /// The route passes trailers both ways.
+    trailers: bool,
     max_body: Option<u64>,
     timers: Timers<'a>,
     scratch: &'a mut Scratch,
@@ -231,6 +255,7 @@ impl Exchange<'_> {
         let Self {
             request,
             upgrade,
+            trailers,
             max_body,
             timers,
             scratch,
@@ -279,6 +304,7 @@ impl Exchange<'_> {
                 timers: *timers,
                 request: *request,
                 upgrade: upgrade.map(str::as_bytes),
+                trailers: *trailers || request.te_trailers,
                 scratch,
                 record,
                 uploaded,
@@ -327,10 +353,12 @@ impl Exchange<'_> {
             scheme: Scheme::Http,
             request_id: &self.record.request_id,
             underscore: connection.listener.config.underscore_headers,
-            trailers: false,
+            trailers: self.trailers,
+            te_trailers: self.trailers || self.request.te_trailers,
             upgrade: self.upgrade.map(str::as_bytes),
             expect_continue: self.request.expect_continue,
             additions: self.additions(),
+            via: connection.listener.config.via.as_deref().map(str::as_bytes),
         };
         let fields = &self.scratch.fields;
         let mut out = Buf::with_capacity(forward.size_max(head.len(), fields.len()));

@@ -86,7 +86,7 @@ impl Pool {
     }
 
     /// A new connection to the endpoint whose turn it is, or one to another endpoint when that one fails, for which an
-    /// idle one will do unless it must be `fresh`. Each try may take `timeout`.
+    /// idle one will do unless it must be `fresh`. Never to `broken`, where there is another. Each try may take `timeout`.
     ///
     /// # Errors
     ///
@@ -96,9 +96,11 @@ impl Pool {
         now: impl Fn() -> Instant,
         timeout: Duration,
         fresh: bool,
+        broken: Option<usize>,
     ) -> Result<Lease, LeaseError> {
         let mut last_error = LeaseError::Full;
         let mut tried = ArrayVec::<usize, CONNECT_TRIES_MAX>::new();
+        tried.extend(broken.filter(|_| self.upstream.endpoints.len() > 1));
         while let Some(index) = self.next_untried(&tried) {
             let idle = self.state.borrow_mut().take_idle(index);
             if let Some(lease) = idle.filter(|_| !fresh) {

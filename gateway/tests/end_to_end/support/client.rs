@@ -58,6 +58,11 @@ impl Client {
         self.reading.stream.write_all(bytes.as_ref()).unwrap();
     }
 
+    /// Sends to a gateway that may have seen enough, and closed, before the last byte.
+    pub(crate) fn send_what_goes(&mut self, bytes: impl AsRef<[u8]>) {
+        drop(self.reading.stream.write_all(bytes.as_ref()));
+    }
+
     /// Sends `GET target` with a Host.
     #[track_caller]
     pub(crate) fn get(&mut self, target: &str) -> Response {
@@ -104,6 +109,11 @@ impl Client {
         let (rest, orderly) = self.reading.rest();
         assert_eq!(String::from_utf8_lossy(&rest), "", "bytes before the close");
         orderly
+    }
+
+    /// The other side has ended the connection, whatever of it was not read.
+    pub(crate) fn has_ended(&self) -> bool {
+        super::process::has_ended(self.stream())
     }
 
     /// Ends the connection with a reset.

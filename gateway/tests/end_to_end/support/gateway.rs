@@ -208,6 +208,11 @@ impl Gateway {
         self.child.id()
     }
 
+    /// From now on it gets no new descriptor: those that it has stay.
+    pub(crate) fn take_descriptors(&self) {
+        system::limit_files(self.pid(), 3);
+    }
+
     pub(crate) fn metrics(&self) -> Metrics {
         let response = get(self.admin, "/metrics");
         assert_eq!(response.status, 200);

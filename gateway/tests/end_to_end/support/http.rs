@@ -174,6 +174,27 @@ impl<R: Read> Reading<R> {
         (data.len() == size && self.line()?.is_empty()).then_some(data)
     }
 
+    /// A chunked body with its trailer lines; the body is dropped. `None`: cut.
+    pub(crate) fn chunks_and_trailers(&mut self) -> Option<Vec<String>> {
+        loop {
+            let size = usize::from_str_radix(&self.line()?, 16).unwrap();
+            if size == 0 {
+                break;
+            }
+            let data = self.bytes(size);
+            if data.len() < size || !self.line()?.is_empty() {
+                return None;
+            }
+        }
+        let mut lines = Vec::new();
+        loop {
+            match self.line()? {
+                line if line.is_empty() => return Some(lines),
+                line => lines.push(line),
+            }
+        }
+    }
+
     /// The body that follows a head with these fields, where `close` says whether one without length ends with the
     /// connection. `None`: cut.
     pub(crate) fn body(&mut self, fields: &[(String, String)], close: bool) -> Option<Vec<u8>> {

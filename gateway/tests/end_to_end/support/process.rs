@@ -21,6 +21,38 @@ pub(crate) fn terminate(child: &Child) {
     signal(child.id(), libc::SIGTERM);
 }
 
+/// From now on a process gets no descriptor of this number or above; those that it has stay.
+pub(super) fn limit_files(pid: u32, first: u64) {
+    let limit = libc::rlimit {
+        rlim_cur: first,
+        rlim_max: first,
+    };
+    let pid = i32::try_from(pid).unwrap();
+    // SAFETY: reads `limit`, which outlives the call; the old limit is not asked for.
+    let result = unsafe {
+        libc::prlimit(
+            pid,
+            libc::RLIMIT_NOFILE,
+            &raw const limit,
+            std::ptr::null_mut(),
+        )
+    };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+}
+
+/// What poll(2) says of a socket, without waiting: its connection has ended, whatever lies unread.
+pub(super) fn has_ended(socket: &impl std::os::fd::AsRawFd) -> bool {
+    let mut poll = libc::pollfd {
+        fd: socket.as_raw_fd(),
+        events: libc::POLLRDHUP,
+        revents: 0,
+    };
+    // SAFETY: one descriptor, in memory that outlives the call.
+    let result = unsafe { libc::poll(&raw mut poll, 1, 0) };
+    assert!(result >= 0, "{}", io::Error::last_os_error());
+    poll.revents & (libc::POLLERR | libc::POLLHUP | libc::POLLRDHUP) != 0
+}
+
 pub(super) fn open_files(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }

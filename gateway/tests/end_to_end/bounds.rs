@@ -1,0 +1,228 @@
+//! What bounds a client or an upstream that is slow, and a gateway that has no room left.
+
+use std::io::Read as _;
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::support::{Client, Launch, Upstream, eventually, ok, to_upstream};
+
+/// A listener whose queue is full, so that the kernel answers nobody; and those who fill it.
+fn deaf() -> (SocketAddr, Vec<Socket>) {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    listener.bind(&anywhere.into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    let mut sockets = vec![listener];
+    for _ in 0..4 {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        // In progress, for ever.
+        drop(socket.connect(&address.into()));
+        sockets.push(socket);
+    }
+    (address, sockets)
+}
+
+/// A response without an end.
+fn endless() -> Upstream {
+    Upstream::start(|mut exchange| {
+        exchange.request();
+        exchange.send(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
+            1_u64 << 40
+        ));
+        while exchange.send([0; 65_536]) {}
+    })
+}
+
+/// A client that has asked for `endless`, with as small a buffer of its own as the kernel allows.
+fn asking(address: SocketAddr) -> Client {
+    let mut client = Client::connect(address);
+    let socket = SockRef::from(client.stream());
+    socket.set_recv_buffer_size(2048).unwrap();
+    client.send("GET /slow HTTP/1.1\r\nHost: test\r\n\r\n");
+    client
+}
+
+on_both_drivers! {
+    fn a_connect_that_nobody_answers_is_504(driver) {
+        let (address, _full) = deaf();
+        let gateway = Launch::new(driver)
+            .rest(&to_upstream(&[address], "connect_timeout = \"200ms\""))
+            .start();
+        assert_eq!(gateway.get("/x").problem(504), "connect_timeout");
+        let record = gateway.record_of("/x");
+        assert_eq!(record["error.type"], "connect_timeout");
+        assert_eq!(record["ringgate.end"], "upstream_timeout");
+        let timeouts = gateway.metric("ringgate_timeouts_total", &[("kind", "upstream_connect")]);
+        assert_eq!(timeouts, 1.0);
+    }
+
+    fn a_name_without_an_address_is_502(driver) {
+        let rest = to_upstream(&[], "").replace(
+            "endpoints = []",
+            "endpoints = [{ address = \"nowhere.invalid:80\" }]",
+        );
+        let gateway = Launch::new(driver).rest(&rest).start();
+        assert_eq!(gateway.get("/x").problem(502), "no_address");
+        assert_eq!(gateway.record_of("/x")["ringgate.end"], "upstream_unresolved");
+    }
+
+    fn without_descriptors_an_upstream_is_out_of_reach(driver) {
+        let upstream = Upstream::saying("ok");
+        let gateway = Launch::new(driver)
+            .rest(&to_upstream(&[upstream.address], ""))
+            .start();
+        let mut client = Client::connect(gateway.address);
+        // Answered, so accepted.
+        client.send("TRACE / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+        drop(client);
+        let mut client = Client::connect(gateway.address);
+        client.send("GET /x");
+        eventually("the connection accepted", || {
+            (gateway.metric("ringgate_connections", &[]) >= 1.0).then_some(())
+        });
+        gateway.take_descriptors();
+        client.send(" HTTP/1.1\r\nHost: test\r\n\r\n");
+        let answer = client.response();
+        assert_eq!(answer.problem(503), "no_descriptors");
+        assert_eq!(answer.value("retry-after"), "1");
+        assert!(!answer.closes(), "the client's own connection is as good as before");
+        let is_noted = |record: &serde_json::Value| record["error.type"] == "no_descriptors";
+        eventually("its record", || gateway.records().iter().any(is_noted).then_some(()));
+    }
+
+    fn who_comes_when_everything_is_taken_is_told_to_come_back(driver) {
+        let upstream = Upstream::start(|mut exchange| exchange.wait_closed());
+        let gateway = Launch::new(driver)
+            .rest(&to_upstream(&[upstream.address], "max_connections = 1"))
+            .start();
+        let mut first = Client::connect(gateway.address);
+        first.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+        eventually("the only place taken", || {
+            let used = gateway.metric("ringgate_upstream_connections", &[("state", "active")]);
+            (used == 1.0).then_some(())
+        });
+        let answer = gateway.get("/");
+        assert_eq!(answer.problem(503), "upstream_full");
+        assert_eq!(answer.value("retry-after"), "1");
+    }
+
+    fn a_response_head_that_drips_gets_no_more_time(driver) {
+        let upstream = Upstream::start(|mut exchange| {
+            exchange.request();
+            let mut goes_on = exchange.send("HTTP/1.1 200 OK\r\nX: ");
+            while goes_on {
+                std::thread::sleep(Duration::from_millis(50));
+                goes_on = exchange.send("x");
+            }
+        });
+        let gateway = Launch::new(driver)
+            .rest(&to_upstream(&[upstream.address], "first_byte_timeout = \"500ms\""))
+            .start();
+        let start = Instant::now();
+        assert_eq!(gateway.get("/x").problem(504), "first_byte_timeout");
+        let took = start.elapsed();
+        assert!(took >= Duration::from_millis(500) && took < Duration::from_secs(5), "{took:?}");
+    }
+
+    fn interim_responses_give_an_upstream_no_more_time(driver) {
+        let upstream = Upstream::start(|mut exchange| {
+            exchange.request();
+            for _ in 0..3 {
+                exchange.send("HTTP/1.1 102 Processing\r\n\r\n");
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            exchange.wait_closed();
+        });
+        let gateway = Launch::new(driver)
+            .rest(&to_upstream(&[upstream.address], "first_byte_timeout = \"500ms\""))
+            .start();
+        let mut client = Client::connect(gateway.address);
+        let start = Instant::now();
+        client.send("GET /x HTTP/1.1\r\nHost: test\r\n\r\n");
+        let mut answer = client.response();
+        while answer.status == 102 {
+            answer = client.response();
+        }
+        assert_eq!(answer.problem(504), "first_byte_timeout");
+        assert!(start.elapsed() < Duration::from_secs(5));
+    }
+
+    fn who_breaks_a_connection_before_its_answer_is_passed_over_once(driver) {
+        let bad = Upstream::start(|mut exchange| {
+            exchange.head();
+            exchange.reset();
+        });
+        let good = Upstream::answering(|_, body| ok(&format!("{} bytes", body.len())));
+        let gateway = Launch::new(driver)
+            .one_worker()
+            .rest(&to_upstream(&[bad.address, good.address], "keepalive_max = 0"))
+            .start();
+        for number in 0..6 {
+            assert_eq!(gateway.get(&format!("/{number}")).text(), "0 bytes");
+        }
+        assert!(bad.requests() >= 1 && gateway.metric("ringgate_retries_total", &[]) >= 1.0);
+        // What may not be repeated is not, and what has a body neither.
+        let mut refused = 0;
+        for _ in 0..6 {
+            let mut client = Client::connect(gateway.address);
+            client.send("PUT / HTTP/1.1\r\nHost: test\r\nContent-Length: 3\r\n\r\nabc");
+            refused += usize::from(client.response().status == 502);
+        }
+        assert!(refused >= 1);
+        let closing = Upstream::start(|mut exchange| {
+            exchange.head();
+            exchange.close();
+        });
+        let both_bad = Launch::new(driver)
+            .one_worker()
+            .rest(&to_upstream(&[bad.address, closing.address], "keepalive_max = 0"))
+            .start();
+        let before = bad.requests();
+        assert_eq!(both_bad.get("/").problem(502), "closed_before_response");
+        assert_eq!((bad.requests() - before, closing.requests()), (1, 1), "once each");
+    }
+
+    fn slow_clients_are_ended_in_time_and_see_it(driver) {
+        const LIMIT: Duration = Duration::from_secs(10);
+        let upstream = endless();
+        let gateway = Launch::new(driver)
+            .listener("write_timeout = \"10s\"\nmin_write_rate = \"1KiB/s\"\nmin_body_rate = \"1KiB/s\"")
+            .rest(&to_upstream(&[upstream.address], ""))
+            .start();
+        let start = Instant::now();
+        let never_reads = asking(gateway.address);
+        let reads_little = asking(gateway.address);
+        let mut drips = Client::connect(gateway.address);
+        drips.send("POST /drip HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n");
+        let mut ended = [None; 3];
+        let mut beat = start;
+        eventually("all three ended", || {
+            if beat.elapsed() >= Duration::from_millis(250) {
+                beat = Instant::now();
+                let mut some = [0; 128];
+                // Half a KiB each second; and a byte of a body that is owed a thousand.
+                let mut stream: &TcpStream = reads_little.stream();
+                drop(stream.read(&mut some));
+                let mut stream: &TcpStream = drips.stream();
+                drop(std::io::Write::write_all(&mut stream, b"x"));
+            }
+            for (client, ended) in [&never_reads, &reads_little, &drips].into_iter().zip(&mut ended) {
+                if client.has_ended() {
+                    ended.get_or_insert_with(|| start.elapsed());
+                }
+            }
+            ended.iter().all(Option::is_some).then_some(())
+        });
+        for (name, took) in ["never reads", "reads little", "drips"].into_iter().zip(ended) {
+            let took = took.unwrap();
+            assert!(took >= LIMIT && took < LIMIT + Duration::from_secs(1), "{name}: {took:?}");
+        }
+        assert_eq!(gateway.metric("ringgate_timeouts_total", &[("kind", "write")]), 2.0);
+        assert_eq!(gateway.metric("ringgate_timeouts_total", &[("kind", "body")]), 1.0);
+    }
+}
