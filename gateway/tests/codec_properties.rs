@@ -2,6 +2,10 @@
 
 #[path = "codec_support/checks.rs"]
 mod checks;
+#[path = "codec_support/oracle.rs"]
+mod oracle;
+#[path = "codec_support/streams.rs"]
+mod streams;
 
 use gateway::data::codec::{CHUNK_END, ChunkHead, ChunkedOutput, ChunkedReader, LAST_CHUNK};
 use proptest::collection::vec;
@@ -64,6 +68,22 @@ fn head_like(starts: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> 
         .prop_map(|(start, fields, end)| [start.as_bytes(), &fields, end.as_bytes()].concat())
 }
 
+/// Messages in a row, after an octet for the check that reads them.
+fn messages_like(starts: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
+    let message = (
+        head_like(starts),
+        prop_oneof![
+            Just(String::new()),
+            Just("hello".to_owned()),
+            Just("hello, with more".to_owned()),
+            octets_like(CHUNKS).prop_map(|body| String::from_utf8_lossy(&body).into_owned()),
+        ],
+    )
+        .prop_map(|(head, body)| [head, body.into_bytes()].concat());
+    (any::<u8>(), vec(message, 1..4))
+        .prop_map(|(first, messages)| [vec![first], messages.concat()].concat())
+}
+
 const REQUEST_LINES: &[&str] = &[
     "GET / HTTP/1.1\r\n",
     "GET / HTTP/1.1\r\n",
@@ -115,6 +135,34 @@ const CHUNKS: &[&str] = &[
     "0",
 ];
 
+const CONFIG: &[&str] = &[
+    "version = 1\n",
+    "[[listeners]]\n",
+    "name = \"a\"\n",
+    "address = \"127.0.0.1:80\"\n",
+    "[[routes]]\n",
+    "upstream = \"u\"\n",
+    "[upstreams.u]\n",
+    "endpoints = [{ address = \"builtin:demo\" }]\n",
+    "[limits.x]\n",
+    "rate = \"5/s\"\n",
+    "key = \"client_ip\"\n",
+    "path = \"/a\"\n",
+    "respond = { status = 204 }\n",
+    "[admin]\n",
+    "listen = \"off\"\n",
+    "${X}",
+    "\"",
+    "= 7\n",
+    "{",
+    "[",
+    "\u{e9}",
+    "tolerate = [\"length-and-encoding\"]\n",
+    "count_only = [\"path_ambiguous\"]\n",
+    "path_policy = \"strict\"\n",
+    "timeout = \"1s\"\n",
+];
+
 const PATHS: &[&str] = &[
     "/", "/", "/", "a", "B", ".", "..", "/.", "/..", "/../", "//", "%2f", "%5C", "%2e", "%252e",
     "%25", "%61", "%3f", "%20", "%09", "%00", ";", ";a=b", "\\", "?", "#", "~", "%", "%zz",
@@ -154,7 +202,25 @@ proptest! {
     }
 
     #[test]
+    fn connections_read_as_another_reader_reads_them(data in messages_like(REQUEST_LINES)) {
+        streams::connection(&data);
+    }
+
+    #[test]
+    fn responses_read_as_another_reader_reads_them(data in messages_like(STATUS_LINES)) {
+        streams::response(&data);
+    }
+
+    #[test]
+    fn any_configuration_is_taken_or_complained_of(data in octets_like(CONFIG)) {
+        streams::config(&data);
+    }
+
+    #[test]
     fn arbitrary_octets_never_panic(data in vec(any::<u8>(), 0..300)) {
+        streams::connection(&data);
+        streams::response(&data);
+        streams::config(&data);
         checks::request_head(&data);
         checks::response_head(&data);
         checks::chunked(&data);
@@ -189,6 +255,9 @@ fn the_fuzzers_corpus_passes() {
         ("response_head", checks::response_head),
         ("chunked", checks::chunked),
         ("path", checks::path),
+        ("connection", streams::connection),
+        ("response", streams::response),
+        ("config", streams::config),
     ] {
         let folder = root.join(target);
         let entries = std::fs::read_dir(&folder).expect("a folder of the corpus");

@@ -1,9 +1,5 @@
-//! Feeds arbitrary octets to `checks::request_head`.
+//! Feeds arbitrary octets to the check of this name; see `gateway/tests/codec_support`.
 
 #![no_main]
 
-#[path = "../../tests/codec_support/checks.rs"]
-#[allow(dead_code)]
-mod checks;
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| checks::request_head(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| gateway_fuzz::request_head(data));
