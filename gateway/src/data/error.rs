@@ -200,8 +200,9 @@ impl Error {
     }
 }
 
-/// Names of causes that are no rule of the codec; [`Error::name`] gives no other.
-const OWN_REASONS: [&str; 18] = [
+/// Names of causes that are no rule of the codec; beside them [`Error::name`] gives only those of authentication.
+const OWN_REASONS: [&str; 19] = [
+    "method_not_allowed",
     "path_ambiguous",
     "no_route",
     "limited",
@@ -231,7 +232,7 @@ const OTHER_REASONS: [&str; 4] = [
 ];
 
 /// Every reason for which a request or a connection is refused or given up, as it stands in the access log (`error.type`) and
-/// in `ringgate_rejected_requests_total`. A name may come more than once.
+/// in `ringgate_rejected_requests_total`, but for those of authentication. A name may come more than once.
 pub fn reasons() -> impl Iterator<Item = &'static str> {
     [
         HeadError::NAMES,

@@ -9,9 +9,10 @@
 
 use gateway::config::{ConfigSource, PathPolicy, ResponseFaults, UnderscoreHeaders, load};
 use gateway::data::codec::{
-    BodyFraming, ChunkedOutput, ChunkedReader, Fields, ForwardRequest, HeadLimits, HeadScanner,
-    Method, Normalised, RequestContext, RequestHead, RequestRules, ResponseHead, Scheme,
-    TargetForm, check_query, normalise_path, parse_request, parse_response, write_request_head,
+    Additions, BodyFraming, ChunkedOutput, ChunkedReader, Fields, ForwardRequest, HeadLimits,
+    HeadScanner, Method, Normalised, RequestContext, RequestHead, RequestRules, ResponseHead,
+    Scheme, TargetForm, check_query, normalise_path, parse_request, parse_response,
+    write_request_head,
 };
 
 use super::oracle::{self, Message, Reading};
@@ -116,6 +117,7 @@ fn accept(head: Vec<u8>, rest: &[u8], step: usize) -> Result<Option<Box<Accepted
         te_trailers: request.te_trailers,
         upgrade: None,
         expect_continue: true,
+        additions: Additions::NONE,
         via: None,
     };
     let mut sent = Vec::new();

@@ -274,6 +274,11 @@ const RESPONSES: &[(&str, &str)] = &[
 /// Reasons that other tests bring about, since they take time or more than one connection: reason, file, test.
 const ELSEWHERE: &[(&str, &str, &str)] = &[
     (
+        "method_not_allowed",
+        include_str!("routing.rs"),
+        "a_method_that_no_route_takes_gets_405_and_those_that_would_be_taken",
+    ),
+    (
         "header_timeout",
         include_str!("robustness.rs"),
         "a_head_that_takes_too_long_gets_408",

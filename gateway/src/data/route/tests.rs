@@ -58,6 +58,7 @@ fn ask(table: &RouteTable, method: &str, host: &str, target: &str, lines: &str) 
         fields_max: 64,
         underscore: crate::config::UnderscoreHeaders::Drop,
         scheme: Scheme::Http,
+        rewrite_host: false,
     };
     let mut fields = Fields::new();
     let request = parse_request(head, &rules, &mut fields).unwrap();
