@@ -227,13 +227,7 @@ fn decide(
         fields,
     };
     let route = find_route(served, &asked, captures)?;
-    let read_otherwise = check_other_readings(served, policy, route, &asked, generous);
-    if let Err(error) = read_otherwise
-        && !(check_other_readings(served, PathPolicy::Standard, route, &asked, generous).is_ok()
-            && may_pass(connection, policy, &error))
-    {
-        return Err(error);
-    }
+    check_readings(connection, served, policy, route, &asked, generous)?;
     record.route = Some(route);
     let route_config = &plan.routes[route].config;
 
@@ -421,6 +415,26 @@ fn find_route(served: &Served, asked: &Asked<'_>, captures: &mut Captures) -> Re
             Error::MethodNotAllowed(methods)
         }
     })
+}
+
+/// As [`check_other_readings`], but for a listener that only counts what strict refuses.
+fn check_readings(
+    connection: &Connection,
+    served: &Served,
+    policy: PathPolicy,
+    route: usize,
+    asked: &Asked<'_>,
+    generous: &mut Vec<u8>,
+) -> Result<(), Error> {
+    let checked = check_other_readings(served, policy, route, asked, generous);
+    if let Err(error) = &checked
+        && connection.listener.counts_only(error.name())
+        && check_other_readings(served, PathPolicy::Standard, route, asked, generous).is_ok()
+        && may_pass(connection, policy, error)
+    {
+        return Ok(());
+    }
+    checked
 }
 
 /// Refuses a path that a generous upstream could read as one that another route takes: in strict policy whatever
