@@ -133,7 +133,7 @@ def _veth():
     same = {"network": "veth", "group": "veth"}
     kept = {"keep-alive-128", "keep-alive-16k", "new-connection", "open-2000"}
     return [
-        dataclasses.replace(case, key=f"veth-{case.key}", title=f"{case.title}, across a veth pair", contenders=fast, **same)
+        dataclasses.replace(case, key=f"veth-{case.key}", title=f"veth pair: {case.title}", contenders=fast, **same)
         for case in _plain()
         if case.key in kept
     ]

@@ -143,11 +143,11 @@ def ratios(title, figures, titles):
     if not rows:
         return None
     most = 3.0
-    canvas = _Canvas(title, f"nginx is the dashed line at 1; others up to {most:g}; less is better", len(rows), most)
-    at = 330
+    canvas = _Canvas(title, f"nginx is the dashed line at 1; up to {most:g}; less is better", len(rows), most)
+    at = 358
     for name, kind in ((RINGGATE, "ours"), (RELAY, "floor"), *((name, name.lower()) for name in COLOURED), ("others", "peer")):
         canvas.out.append(f'<circle class="{kind}" cx="{at}" cy="36" r="4.5"/><text class="note" x="{at + 8}" y="40">{escape(name)}</text>')
-        at += 24 + 6.5 * len(name)
+        at += 20 + 6.2 * len(name)
     x, bottom = canvas.x(1.0), TOP + len(rows) * ROW
     canvas.out.append(f'<line class="one" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{bottom}"/>')
     for index, (name, found) in enumerate(rows):

@@ -8,9 +8,16 @@ from .proxies import BY_NAME, NGINX, RELAY, RINGGATE
 MIB = 1024 * 1024
 
 
+def compact(result):
+    """A tree as JSON, a line for each measurement, so that two runs can be compared as text."""
+    text = json.dumps({**result, "rounds": []}, separators=(",", ":"), sort_keys=True)
+    rows = ",\n".join(json.dumps(row, separators=(",", ":"), sort_keys=True) for row in result["rounds"])
+    return text.replace('"rounds":[]', f'"rounds":[\n{rows}\n]', 1) + "\n"
+
+
 def write(folder, result):
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "raw.json").write_text(json.dumps(result, separators=(",", ":"), sort_keys=True) + "\n")
+    (folder / "raw.json").write_text(compact(result))
     figures = summary.summarize(result)
     (folder / "table.md").write_text(tables(result, figures))
     drawn = plots.draw(folder, result, figures)

@@ -49,10 +49,14 @@ class Session:
             for size, path in body.items():
                 path.write_bytes(b"x" * size)
             self.bodies = body
-            for network in dict.fromkeys(case.network for case in self.cases):
-                self._network(network, folder / network)
-            if IDLE in self.options.cases:
-                self._idle(folder / "idle-cases")
+            try:
+                # What takes a while and is done once, first: a run that is cut short lacks rounds, not cases.
+                if IDLE in self.options.cases:
+                    self._idle(folder / "idle-cases")
+                for network in dict.fromkeys(case.network for case in self.cases):
+                    self._network(network, folder / network)
+            except KeyboardInterrupt:
+                self.skip("what was left", "interrupted")
         if sys.stderr.isatty():
             print(file=sys.stderr)
         return self.result
@@ -158,9 +162,13 @@ class Session:
         begin = number % max(1, len(names))
         for one in names[begin:] + names[:begin]:
             self.say(f"round {number + 1}: {case.title}: {one.label}")
-            row = self._measure(case, one, instances, self.options.seconds * case.times, rate)
-            self.result["rounds"].append({"round": number, "case": case.key, "proxy": one.label, **row})
             self.done += 1
+            try:
+                row = self._measure(case, one, instances, self.options.seconds * case.times, rate)
+            except load.LoadError as error:
+                self.skip(f"{one.label} in {case.key}, round {number + 1}", str(error))
+                continue
+            self.result["rounds"].append({"round": number, "case": case.key, "proxy": one.label, **row})
 
     def _idle(self, folder):
         folder.mkdir()

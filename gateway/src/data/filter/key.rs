@@ -19,29 +19,29 @@ const SEVERAL: u8 = 1;
 
 /// A request as limits see it.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::data) struct Subject<'a> {
+pub struct Subject<'a> {
     /// Makes the keys.
-    pub(in crate::data) hasher: &'a KeyHasher,
+    pub hasher: &'a KeyHasher,
     /// The client's address.
-    pub(in crate::data) client: IpAddr,
+    pub client: IpAddr,
     /// Its key, made once for the connection.
-    pub(in crate::data) client_key: Key,
+    pub client_key: Key,
     /// The request head that `fields` points into.
-    pub(in crate::data) head: &'a [u8],
+    pub head: &'a [u8],
     /// Its fields.
-    pub(in crate::data) fields: &'a Fields,
+    pub fields: &'a Fields,
     /// In lower case, without port; empty where the request has none.
-    pub(in crate::data) host: &'a [u8],
+    pub host: &'a [u8],
     /// In its one form.
-    pub(in crate::data) path: &'a [u8],
+    pub path: &'a [u8],
     /// Without `?`.
-    pub(in crate::data) query: Option<&'a [u8]>,
+    pub query: Option<&'a [u8]>,
     /// Name of the route.
-    pub(in crate::data) route: &'a str,
+    pub route: &'a str,
     /// Who the caller is; `None`: nobody knows.
-    pub(in crate::data) caller: Option<&'a Identity>,
+    pub caller: Option<&'a Identity>,
     /// The route takes no notice of case, and so neither do segments of the path.
-    pub(in crate::data) ignore_case: bool,
+    pub ignore_case: bool,
 }
 
 /// What a request has in the place of a part.

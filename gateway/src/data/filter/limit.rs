@@ -238,6 +238,18 @@ pub(in crate::data) struct Decided {
     pub(in crate::data) outcome: LimitOutcome,
 }
 
+/// Whether the limits in `indices` let a request through, which takes a unit from each: what a request asks, without the
+/// reason of a refusal. Cost: one look-up for each limit.
+pub fn admits(
+    limits: &[LimitPlan],
+    indices: &[usize],
+    subject: &Subject<'_>,
+    buffer: &mut Vec<u8>,
+    now: Timestamp,
+) -> bool {
+    check(limits, indices, subject, buffer, now, |_, _| {}).is_ok()
+}
+
 /// Takes one unit from each of the limits in `indices`, or from none if one refuses. Calls `decided` with every decision.
 ///
 /// `buffer`: memory that is used again, to decode parts of keys in.

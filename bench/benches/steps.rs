@@ -1,0 +1,166 @@
+//! What steps of a request cost by themselves: asking its limits, and taking an upstream connection from the pool and
+//! giving it back. Finding its route is in `route`, reading its head in `codec`, the whole path in `proxy`.
+#![expect(
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "benchmarks; a plain thread plays the upstream"
+)]
+
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use gateway::config::{Config, ConfigSource, UnderscoreHeaders, load};
+use gateway::data::codec::{Fields, RequestRules, Scheme, parse_request};
+use gateway::data::filter::key::Subject;
+use gateway::data::filter::limit::admits;
+use gateway::data::plan::{Addresses, Plan};
+use gateway::data::upstream::{AddressCell, Pool};
+use gateway::telemetry::{MetricsShape, WorkerMetrics};
+use limiter::KeyHasher;
+use runtime::{Choice, Deadlines, Executor, Options};
+
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3));
+const HEAD: &[u8] =
+    b"GET /service-7/items/4711 HTTP/1.1\r\nHost: api.example.com\r\nX-Client: 4711\r\n\r\n";
+
+fn config(text: &str) -> Config {
+    let source = ConfigSource::Text {
+        name: "bench.toml",
+        text,
+    };
+    load(source, &|_| None).expect("a configuration without mistakes")
+}
+
+/// A listener, an upstream at `upstream`, two limits, and the route of [`HEAD`].
+fn text(upstream: SocketAddr) -> String {
+    format!(
+        "[[listeners]]\nname = \"web\"\naddress = \"127.0.0.1:1\"\n\
+         [upstreams.be]\nendpoints = [{{ address = \"{upstream}\" }}]\n\
+         [limits.a]\nkey = \"header:X-Client\"\nrate = \"1000000000/s\"\n\
+         [limits.b]\nkey = [\"client_ip\", \"route\"]\nrate = \"1000000000/s\"\n\
+         [[routes]]\nname = \"service-7\"\nupstream = \"be\"\nlimits = [\"a\", \"b\"]\n",
+    )
+}
+
+fn nowhere() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 1))
+}
+
+fn fields() -> Fields {
+    let rules = RequestRules {
+        fields_max: 128,
+        underscore: UnderscoreHeaders::Drop,
+        scheme: Scheme::Http,
+    };
+    let mut fields = Fields::new();
+    parse_request(HEAD, &rules, &mut fields).expect("a request without mistakes");
+    fields
+}
+
+struct NoNames;
+
+impl Addresses for NoNames {
+    fn cell(&mut self, _host: &str, _port: u16) -> AddressCell {
+        unreachable!("upstreams of these benchmarks are addresses")
+    }
+
+    fn demo(&self) -> Option<SocketAddr> {
+        None
+    }
+}
+
+fn plan(upstream: SocketAddr) -> Plan {
+    let config = config(&text(upstream));
+    let hasher = KeyHasher::with_secret(7);
+    Plan::new(&config, 1, hasher, Instant::now(), &mut NoNames).expect("a plan")
+}
+
+fn filters(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("filter");
+    let (fields, plan) = (fields(), plan(nowhere()));
+    let subject = Subject {
+        hasher: &plan.hasher,
+        client: CLIENT,
+        client_key: plan.hasher.address(CLIENT, 64),
+        head: HEAD,
+        fields: &fields,
+        host: b"api.example.com",
+        path: b"/service-7/items/4711",
+        query: None,
+        route: "service-7",
+        caller: None,
+        ignore_case: false,
+    };
+    let mut buffer = Vec::new();
+    let now = plan.limits_time(Instant::now());
+    for (name, indices) in [
+        ("no_limit", [].as_slice()),
+        ("one_limit_by_header", &[0]),
+        ("two_limits", &[0, 1]),
+    ] {
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| admits(&plan.limits, indices, black_box(&subject), &mut buffer, now));
+        });
+        assert!(admits(&plan.limits, indices, &subject, &mut buffer, now));
+    }
+    group.finish();
+}
+
+fn pool(criterion: &mut Criterion) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let upstream = listener.local_addr().expect("an address");
+    let held = std::thread::spawn(move || listener.accept().expect("a connection"));
+    let plan = plan(upstream);
+    let metrics = WorkerMetrics::new(
+        0,
+        MetricsShape {
+            listeners: 1,
+            upstreams: 1,
+            limits: 2,
+        },
+    );
+    let mut executor = Executor::new(Options {
+        choice: Choice::Auto,
+        entries: 256,
+    })
+    .expect("a driver");
+    let pool = Pool::new(
+        Arc::clone(&plan.upstreams[0]),
+        Deadlines::new(),
+        Rc::new(metrics.writer()),
+        0,
+        0,
+    );
+    executor.block_on(async {
+        let lease = pool.connect(Instant::now, Duration::from_secs(5), false);
+        pool.give_back(lease.await.expect("a connection"));
+    });
+    let _client = held.join().expect("the upstream's end");
+    let mut group = criterion.benchmark_group("pool");
+    group.bench_function("reuse_and_give_back", |bencher| {
+        bencher.iter_custom(|times| {
+            executor.block_on(async {
+                let start = Instant::now();
+                for _ in 0..times {
+                    let lease = pool.reuse().expect("the idle connection");
+                    pool.give_back(black_box(lease));
+                }
+                start.elapsed()
+            })
+        });
+    });
+    group.finish();
+    executor.block_on(async { pool.clear() });
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
+    targets = filters, pool
+}
+criterion_main!(benches);
