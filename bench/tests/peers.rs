@@ -49,19 +49,47 @@ fn figures_and_targets_are_computed_rightly() {
     assert!(text(&output).contains("\nOK"), "{}", text(&output));
 }
 
-#[test]
-fn a_small_run_finds_both_gateways_right_and_limiting_by_client() {
-    const NAME: &str = "a_small_run_finds_both_gateways_right_and_limiting_by_client";
+/// The programs that a run needs, or the test `name` is skipped.
+fn ours(name: &str) -> Option<PathBuf> {
     let programs = programs();
     for program in ["ringgate", "ringgate-load"] {
         if !programs.join(program).exists() {
-            return skip(&format!("{program}: test the whole workspace"), NAME);
+            skip(&format!("{program}: test the whole workspace"), name);
+            return None;
         }
     }
+    if python(&["-c", ""]).is_none() {
+        skip("python3", name);
+        return None;
+    }
+    Some(programs)
+}
+
+#[test]
+fn two_workers_write_no_cache_line_in_common_but_slots_of_limits_and_the_count_of_an_endpoint() {
+    const NAME: &str = "two_workers_write_no_cache_line_in_common_but_slots_of_limits_and_the_count_of_an_endpoint";
+    /// Two limits that see one client, and one endpoint.
+    const LINES_MAX: usize = 3;
+    let Some(programs) = ours(NAME) else { return };
+    let programs = programs.to_str().expect("a path in UTF-8");
+    let output = python(&["scaling", "--lines", "--programs", programs]).expect("python3");
+    assert!(output.status.success(), "{}", text(&output));
+    let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let both = |pair: &str| found[pair]["lines_of_both"].as_array().map(Vec::len);
+    let lines = both("apart").expect("lines");
+    assert!((1..=LINES_MAX).contains(&lines), "{}", found["apart"]);
+    // Two connections of one worker share its memory: had the comparison not found that, it would find nothing.
+    assert!(both("same") > Some(10 * LINES_MAX), "{}", found["same"]);
+}
+
+#[test]
+fn a_small_run_finds_both_gateways_right_and_limiting_by_client() {
+    const NAME: &str = "a_small_run_finds_both_gateways_right_and_limiting_by_client";
+    let Some(programs) = ours(NAME) else { return };
     let nginx = Path::new("/usr/sbin/nginx").exists();
     let nginx = nginx || Command::new("nginx").arg("-v").output().is_ok();
-    if !nginx || python(&["-c", ""]).is_none() {
-        return skip("nginx or python3", NAME);
+    if !nginx {
+        return skip("nginx", NAME);
     }
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("peers");
     let out_text = out.to_str().expect("a path in UTF-8");
