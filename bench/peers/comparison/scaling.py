@@ -117,8 +117,8 @@ def text(result):
         f"The memory of a gateway with two workers, compared by lines of 64 bytes after {requests} requests to one of them and one "
         f"under way, then the same with the other: the first changed {apart['lines_of_each'][0]} lines, the second "
         f"{apart['lines_of_each'][1]}, and {len(apart['lines_of_both'])} were changed by both. Of two connections to one worker, "
-        f"{len(same['lines_of_both'])} were. There are two limits, which both see one client (a slot each), and one endpoint (its "
-        "count of connections in flight).\n",
+        f"{len(same['lines_of_both'])} were. There are two limits, which both see one client: a slot each. The count of an "
+        "endpoint changes with its connections, which are kept from request to request.\n",
         *(f"- {place}" for place in apart["lines_of_both"]),
     ]
     facts = "".join(f"| {name} | {value} |\n" for name, value in about.items())
