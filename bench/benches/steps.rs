@@ -56,6 +56,7 @@ fn fields() -> Fields {
         fields_max: 128,
         underscore: UnderscoreHeaders::Drop,
         scheme: Scheme::Http,
+        rewrite_host: false,
     };
     let mut fields = Fields::new();
     parse_request(HEAD, &rules, &mut fields).expect("a request without mistakes");
@@ -137,7 +138,7 @@ fn pool(criterion: &mut Criterion) {
         0,
     );
     executor.block_on(async {
-        let lease = pool.connect(Instant::now, Duration::from_secs(5), false);
+        let lease = pool.connect(Instant::now, Duration::from_secs(5), false, None);
         pool.give_back(lease.await.expect("a connection"));
     });
     let _client = held.join().expect("the upstream's end");
