@@ -280,7 +280,8 @@ pub(crate) fn response(data: &[u8]) {
         tolerate: ResponseFaults::NONE,
     };
     let Ok(Some(range)) = find(HeadScanner::for_response(), data, step) else {
-        let large = data.len() > 4000;
+        let many = |plain: &Message| plain.fields.len() > 120;
+        let large = data.len() > 4000 || theirs.as_ref().is_some_and(many);
         assert!(theirs.is_none() || large, "{}", data.escape_ascii());
         return;
     };
