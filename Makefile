@@ -30,7 +30,7 @@ peers: build ## ringgate beside nginx, HAProxy, Envoy, pingora and others: some 
 	bench/peers/install
 	bench/peers/run
 
-soak: build ## a minute of load, then: no errors, no growth
+soak: build ## load, hostile clients, fuzzing, WebSocket cases: what takes minutes
 	scripts/soak
 
 install: build ## to DESTDIR and PREFIX (/usr/local): programs, example configuration, systemd unit

@@ -194,4 +194,15 @@ on_both_drivers! {
         // Only what is not good is written.
         assert_all_good(&probe(&folder, "h1fuzz.py", &gateway, origin, &more));
     }
+
+    #[ignore = "takes minutes: `cargo test -- --ignored soak`"]
+    fn soak_mutated_requests_never_get_through(driver) {
+        let Some(folder) = cases("soak_mutated_requests_never_get_through") else { return };
+        let (gateway, origin) = gateway(driver);
+        for seed in 1..=10 {
+            let seed = seed.to_string();
+            let more = ["--cases", "req.jsonl", "--seed", &seed, "--n", "500", "--maxs", "900"];
+            assert_all_good(&probe(&folder, "h1fuzz.py", &gateway, origin, &more));
+        }
+    }
 }
