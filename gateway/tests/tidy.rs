@@ -58,7 +58,7 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
     (
         "connection",
         &[
-            "codec", "error", "fairness", "plan", "request", "respond", "worker",
+            "codec", "error", "fairness", "plan", "request", "respond", "spell", "tunnel", "worker",
         ],
         "reads heads and hands each to the spine",
     ),
@@ -122,6 +122,7 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
             "plan",
             "respond",
             "route",
+            "tunnel",
             "worker",
         ],
         "the spine",
@@ -137,9 +138,14 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
         "conditions are on a request's fields, its query and its client",
     ),
     (
+        "spell",
+        &["connection", "request"],
+        "the memory in which a connection serves its requests",
+    ),
+    (
         "tunnel",
-        &["connection", "fairness", "upstream"],
-        "the two ends of an upgraded connection",
+        &["connection", "fairness", "request", "upstream"],
+        "the two ends of an upgraded connection, and the request that ends with it",
     ),
     (
         "worker",
@@ -148,12 +154,12 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
             "clock",
             "connection",
             "plan",
-            "request",
             "request_id",
             "route",
+            "spell",
             "upstream",
         ],
-        "owns what its connections share, the memory of requests among it",
+        "owns what its connections share, the memory of those at work among it",
     ),
 ];
 

@@ -16,6 +16,8 @@ use std::fmt;
 use bytes::buf::UninitSlice;
 use monoio::buf::{IoBuf, IoBufMut};
 
+use crate::spare::Spare;
+
 /// A request or response head and a small body.
 pub const SMALL_BYTES: usize = 4 * 1024;
 /// A message of 16 KiB with its head, or a body in pieces.
@@ -34,7 +36,12 @@ const SIZES: [usize; 3] = [SMALL_BYTES, MEDIUM_BYTES, LARGE_BYTES];
 const _: () = assert!(SMALL_BYTES < MEDIUM_BYTES && MEDIUM_BYTES < LARGE_BYTES);
 
 thread_local! {
-    static POOL: RefCell<[Vec<Box<[u8]>>; 3]> = const { RefCell::new([Vec::new(), Vec::new(), Vec::new()]) };
+    static POOL: RefCell<[Spare<Box<[u8]>>; 3]> = const { RefCell::new([Spare::new(), Spare::new(), Spare::new()]) };
+}
+
+/// Frees of this thread's blocks half of those that nobody has needed since the last call. For a sweeper.
+pub(crate) fn trim_blocks() {
+    POOL.with(|pool| pool.borrow_mut().iter_mut().for_each(Spare::trim));
 }
 
 /// The index of the pool that holds blocks of exactly `capacity` bytes.
@@ -46,7 +53,7 @@ fn take_block(at_least: usize) -> Box<[u8]> {
     let Some(class) = SIZES.iter().position(|&size| size >= at_least) else {
         return vec![0; at_least].into_boxed_slice();
     };
-    POOL.try_with(|pool| pool.borrow_mut()[class].pop())
+    POOL.try_with(|pool| pool.borrow_mut()[class].take())
         .ok()
         .flatten()
         .unwrap_or_else(|| vec![0; SIZES[class]].into_boxed_slice())
@@ -59,10 +66,7 @@ fn give_block(block: Box<[u8]>) {
     // The pool is gone while the thread ends; the block is freed then. This runs inside the driver's completion
     // loop too (a cancelled read gives its buffer back there), so it must not call into the runtime.
     let _gone = POOL.try_with(|pool| {
-        let blocks = &mut pool.borrow_mut()[class];
-        if blocks.len() < POOL_BLOCKS_MAX[class] {
-            blocks.push(block);
-        }
+        pool.borrow_mut()[class].give(block, POOL_BLOCKS_MAX[class]);
     });
 }
 
@@ -109,6 +113,16 @@ impl Buf {
         let mut buf = Self::with_capacity(bytes.len().max(SMALL_BYTES));
         buf.extend(bytes);
         buf
+    }
+
+    /// A buffer that holds a copy of `bytes` in a block of just that size, which is not pooled: for what is kept long.
+    #[must_use]
+    pub fn exactly(bytes: &[u8]) -> Self {
+        Self {
+            block: bytes.into(),
+            begin: 0,
+            end: bytes.len(),
+        }
     }
 
     /// The readable bytes.

@@ -18,6 +18,7 @@ pub mod listen;
 mod reader;
 mod ring;
 mod socket;
+mod spare;
 mod steer;
 pub mod thread;
 
@@ -26,3 +27,11 @@ pub use deadline::{Deadline, Deadlines, Expiry, TICK};
 pub use driver::{Choice, Driver, Executor, Options, Report};
 pub use reader::Reader;
 pub use socket::{Socket, pair};
+pub use spare::Spare;
+
+/// Gives back memory that this thread keeps for reads and that nobody has needed since the last call, by halves. For a
+/// sweeper, once a second; costs some stores, and the freeing.
+pub fn trim() {
+    buf::trim_blocks();
+    reader::trim_places();
+}

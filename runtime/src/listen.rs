@@ -11,6 +11,7 @@ use monoio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket as SystemSocket, TcpKeepalive, Type};
 
 use crate::Socket;
+use crate::limits::check_reserve;
 pub use crate::steer::{steer_by_core, steer_by_source};
 
 /// Connections that wait to be accepted, per socket; the kernel caps it at `net.core.somaxconn`.
@@ -110,10 +111,13 @@ impl Acceptor {
     /// # Errors
     ///
     /// `ECANCELED`; `EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`, at once and again and again: back off; what concerns
-    /// one connection only (`ECONNABORTED`).
+    /// one connection only (`ECONNABORTED`). A connection that would take one of the descriptors kept back
+    /// ([`crate::limits::reserve_open_files`]) is closed, and is `EMFILE`.
     pub async fn accept(&self, cancel: CancelHandle) -> io::Result<(Rc<Socket>, SocketAddr)> {
         let (stream, peer) = self.listener.cancelable_accept(cancel).await?;
-        Ok((Rc::new(stream.into()), peer))
+        let socket = Socket::from(stream);
+        check_reserve(&socket)?;
+        Ok((Rc::new(socket), peer))
     }
 
     /// Answers no new client from now on: they try again in a second and find the successor, or a refusal. Whoever has

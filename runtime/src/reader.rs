@@ -1,5 +1,6 @@
 //! The reading side of a socket: one buffer, one read that may stay armed while other things are waited for.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use monoio::io::{CancelHandle, Canceller};
 use pin_project_lite::pin_project;
 
+use crate::spare::Spare;
 use crate::{Buf, SMALL_BYTES, Socket, ring};
 
 type Outcome = (io::Result<usize>, Buf);
@@ -18,8 +20,20 @@ type Outcome = (io::Result<usize>, Buf);
 /// Long enough for the worker to have been in the kernel once: the runtime's timers know no less.
 const TURN: Duration = Duration::from_millis(1);
 
-/// A place for one future of a type without a name, so that a read costs no allocation: the place is boxed once per
-/// connection and each read is built in it.
+/// Places for reads that one thread keeps for whoever reads next; more are freed. Some 300 bytes each.
+const PLACES_MAX: usize = 512;
+
+thread_local! {
+    static PLACES: RefCell<Spare<Box<Place>>> = const { RefCell::new(Spare::new()) };
+}
+
+/// As for blocks: frees half of the places that nobody has needed since the last call.
+pub(crate) fn trim_places() {
+    PLACES.with(|places| places.borrow_mut().trim());
+}
+
+/// A place for one future of a type without a name, so that a read costs no allocation: the place is boxed, and each
+/// read is built in it.
 trait RecvSlot {
     fn start(self: Pin<&mut Self>, socket: &Rc<Socket>, buf: Buf);
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome>;
@@ -75,8 +89,13 @@ where
     }
 }
 
-fn new_slot() -> Pin<Box<dyn RecvSlot>> {
-    if ring::cancels_reads() || monoio::utils::is_legacy() {
+/// Whether a read is given up without a canceller of its own, on the driver that runs.
+fn needs_no_canceller() -> bool {
+    ring::cancels_reads() || monoio::utils::is_legacy()
+}
+
+fn new_slot(needs_no_canceller: bool) -> Pin<Box<dyn RecvSlot>> {
+    if needs_no_canceller {
         let make = |socket: &Rc<Socket>, buf, _| socket.recv(buf);
         return Box::pin(Slot {
             future: None,
@@ -98,19 +117,57 @@ fn new_slot() -> Pin<Box<dyn RecvSlot>> {
     })
 }
 
+/// What a reader needs only while it reads or holds bytes.
+struct Place {
+    slot: Pin<Box<dyn RecvSlot>>,
+    buf: Buf,
+    /// The slot has no canceller.
+    plain: bool,
+}
+
+impl Place {
+    fn take() -> Box<Self> {
+        let plain = needs_no_canceller();
+        let kept = PLACES.try_with(|places| places.borrow_mut().take());
+        // A thread has one driver, but for tests.
+        let kept = kept.ok().flatten().filter(|place| place.plain == plain);
+        kept.unwrap_or_else(|| {
+            Box::new(Self {
+                slot: new_slot(plain),
+                buf: Buf::empty(),
+                plain,
+            })
+        })
+    }
+
+    fn give(mut self: Box<Self>) {
+        self.slot.as_mut().forget();
+        self.buf = Buf::empty();
+        // The pool is gone while the thread ends; the place is freed then.
+        let _gone = PLACES.try_with(|places| places.borrow_mut().give(self, PLACES_MAX));
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, armed: &mut bool) -> Poll<io::Result<usize>> {
+        let (result, buf) = std::task::ready!(self.slot.as_mut().poll(cx));
+        *armed = false;
+        self.buf = buf;
+        Poll::Ready(result)
+    }
+}
+
 /// The reading side of a socket.
 ///
 /// A read that was started stays started when the future that waits for it is dropped: its bytes are there for the
 /// next one who asks. So waiting for a read may be raced against anything, and nothing is lost.
 ///
-/// While a read is armed its buffer is the kernel's, and [`Reader::buf`] shows an empty one.
+/// While a read is armed its buffer is the kernel's, and [`Reader::buf`] shows an empty one. A reader that neither
+/// reads nor holds bytes is a few words ([`Reader::rest`]).
 pub struct Reader {
     socket: Rc<Socket>,
-    slot: Pin<Box<dyn RecvSlot>>,
-    armed: bool,
-    buf: Buf,
+    place: Option<Box<Place>>,
     /// Size of the block that a read takes when the buffer has none.
-    read_size: usize,
+    read_size: u32,
+    armed: bool,
 }
 
 impl fmt::Debug for Reader {
@@ -118,50 +175,49 @@ impl fmt::Debug for Reader {
         f.debug_struct("Reader")
             .field("socket", &self.socket)
             .field("armed", &self.armed)
-            .field("buf", &self.buf)
+            .field("data", &self.data().len())
             .finish_non_exhaustive()
     }
 }
 
 impl Reader {
-    /// A reader on `socket`, without a buffer yet. Allocates the place for its reads.
+    /// A reader on `socket`, without a buffer yet. Allocates nothing.
     #[must_use]
-    pub fn new(socket: Rc<Socket>) -> Self {
+    pub const fn new(socket: Rc<Socket>) -> Self {
         Self {
             socket,
-            slot: new_slot(),
+            place: None,
+            read_size: SMALL,
             armed: false,
-            buf: Buf::empty(),
-            read_size: SMALL_BYTES,
         }
     }
 
     /// Bytes that a read should take at once when the buffer has no block yet; [`SMALL_BYTES`] at first.
     pub fn set_read_size(&mut self, bytes: usize) {
-        self.read_size = bytes;
+        self.read_size = u32::try_from(bytes).unwrap_or(SMALL);
     }
 
     /// The socket.
     #[must_use]
-    pub fn socket(&self) -> &Rc<Socket> {
+    pub const fn socket(&self) -> &Rc<Socket> {
         &self.socket
     }
 
     /// What was read and not consumed; empty while a read is armed.
     #[must_use]
     pub fn data(&self) -> &[u8] {
-        self.buf.data()
+        self.place.as_ref().map_or(&[], |place| place.buf.data())
     }
 
     /// The buffer, to consume from or to take.
     pub fn buf(&mut self) -> &mut Buf {
         debug_assert!(!self.armed, "the buffer is the kernel's");
-        &mut self.buf
+        &mut self.place.get_or_insert_with(Place::take).buf
     }
 
     /// A read is under way.
     #[must_use]
-    pub fn is_armed(&self) -> bool {
+    pub const fn is_armed(&self) -> bool {
         self.armed
     }
 
@@ -173,34 +229,35 @@ impl Reader {
         if self.armed {
             return;
         }
-        if self.buf.is_empty() {
-            self.make_empty();
-        } else if self.buf.spare() == 0 {
-            self.buf.reserve(self.buf.capacity());
+        let place = self.place.get_or_insert_with(Place::take);
+        let buf = &mut place.buf;
+        if buf.is_empty() {
+            if buf.capacity() == 0 {
+                *buf = Buf::with_capacity(self.read_size as usize);
+            }
+            buf.leave_headroom();
+        } else if buf.spare() == 0 {
+            buf.reserve(buf.capacity());
         }
-        let buf = std::mem::replace(&mut self.buf, Buf::empty());
-        self.slot.as_mut().start(&self.socket, buf);
+        let buf = std::mem::replace(buf, Buf::empty());
+        place.slot.as_mut().start(&self.socket, buf);
         self.armed = true;
-    }
-
-    fn make_empty(&mut self) {
-        if self.buf.capacity() == 0 {
-            self.buf = Buf::with_capacity(self.read_size);
-        }
-        self.buf.leave_headroom();
-    }
-
-    fn poll_armed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let (result, buf) = std::task::ready!(self.slot.as_mut().poll(cx));
-        self.armed = false;
-        self.buf = buf;
-        Poll::Ready(result)
     }
 
     /// Polls the armed read: the bytes appended, 0 at the end of the stream. Starts one if there is none.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.arm();
         self.poll_armed(cx)
+    }
+
+    fn poll_armed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match &mut self.place {
+            Some(place) => place.poll(cx, &mut self.armed),
+            None => {
+                debug_assert!(false, "polled without a read");
+                Poll::Pending
+            }
+        }
     }
 
     /// Waits until bytes were appended to the buffer: how many, 0 at the end of the stream. May be dropped and
@@ -236,13 +293,12 @@ impl Reader {
             // There a read happens when it is polled: one that is pending has taken nothing from the socket.
             let ended = self.try_fill();
             if ended.is_none() {
-                self.slot.as_mut().forget();
-                self.armed = false;
+                self.forget();
             }
             return ended;
         }
         let result = loop {
-            if self.slot.as_mut().cancel(&self.socket) {
+            if self.tell_to_end() {
                 break self.fill().await;
             }
             // One that was started in this turn of the worker is with the kernel in the next.
@@ -259,7 +315,41 @@ impl Reader {
             matches!(&result, Err(error) if error.raw_os_error() == Some(libc::ECANCELED));
         (!cancelled).then_some(result)
     }
+
+    fn forget(&mut self) {
+        if let Some(place) = &mut self.place {
+            place.slot.as_mut().forget();
+        }
+        self.armed = false;
+    }
+
+    /// False: the read has ended, or not begun.
+    fn tell_to_end(&mut self) -> bool {
+        let socket = &self.socket;
+        self.place
+            .as_mut()
+            .is_some_and(|place| place.slot.as_mut().cancel(socket))
+    }
+
+    /// Gives back all that it holds while nothing is to be read. No read may be armed, no byte be left.
+    pub fn rest(&mut self) {
+        debug_assert!(!self.armed && self.data().is_empty(), "bytes would be lost");
+        if let Some(place) = self.place.take_if(|_| !self.armed) {
+            place.give();
+        }
+    }
 }
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take() {
+            place.give();
+        }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "it is 4096")]
+const SMALL: u32 = SMALL_BYTES as u32;
 
 #[cfg(test)]
 mod tests {

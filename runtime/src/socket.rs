@@ -17,9 +17,11 @@ use std::time::Duration;
 
 use monoio::io::{AsyncReadRent, AsyncWriteRent, CancelHandle, CancelableAsyncReadRent};
 use monoio::net::{TcpStream, UnixStream};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
 
 use crate::Buf;
+use crate::limits::check_reserve;
 
 /// A connected stream socket, owned by one thread and shared there through an `Rc`.
 ///
@@ -72,11 +74,13 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// What `connect(2)` says; no descriptor left.
+    /// What `connect(2)` says; no descriptor left but those kept back.
     pub async fn connect_tcp(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect_addr(address).await?;
         stream.set_nodelay(true)?;
-        Ok(stream.into())
+        let socket = Self::from(stream);
+        check_reserve(&socket)?;
+        Ok(socket)
     }
 
     /// Connects to a Unix stream socket.
@@ -85,7 +89,9 @@ impl Socket {
     ///
     /// What `connect(2)` says; no descriptor left.
     pub async fn connect_unix(path: &Path) -> io::Result<Self> {
-        UnixStream::connect(path).await?.try_into()
+        let socket = Self::try_from(UnixStream::connect(path).await?)?;
+        check_reserve(&socket)?;
+        Ok(socket)
     }
 
     /// Starts to read, appending to `buf`. 0 bytes: the end.
@@ -165,6 +171,20 @@ impl Socket {
         // SAFETY: a shared borrow: `readable` takes `&self` and clones the descriptor.
         let stream = unsafe { &*self.stream.get() };
         stream.readable(false).await
+    }
+
+    /// The peer has reset the connection, or both sides have ended it; with `or_ended` also: the peer has. Reads nothing,
+    /// so it is found behind bytes that nobody wants yet. Costs a system call.
+    #[must_use]
+    pub fn is_gone(&self, or_ended: bool) -> bool {
+        let asked = if or_ended {
+            PollFlags::RDHUP
+        } else {
+            PollFlags::empty()
+        };
+        let mut fds = [PollFd::new(self, asked)];
+        // Errors and hang-ups are reported unasked.
+        matches!(poll(&mut fds, Some(&Timespec::default())), Ok(found) if found > 0)
     }
 
     /// `shutdown(2)`: a pending read ends with 0 bytes, a pending write with `EPIPE`. Errors mean that the peer is

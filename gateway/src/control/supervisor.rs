@@ -37,6 +37,8 @@ const LOG_FLUSH: Duration = Duration::from_secs(2);
 /// Descriptors that one worker needs besides its connections: ring, wake-up, listeners, a few to work with.
 const DESCRIPTORS_PER_WORKER: u64 = 16;
 const DESCRIPTORS_SHARED: u64 = 48;
+/// Descriptors that connections never get: with all others taken, the admin pages still answer and names still resolve.
+const DESCRIPTORS_RESERVED: u64 = 16;
 /// Set to 1, this variable lets requests ask for panics: for tests of what a panic costs. Not in the configuration,
 /// so that no file carries it into production.
 const FAULTS_VARIABLE: &str = "RINGGATE_FAULTS";
@@ -435,13 +437,16 @@ fn raise_descriptor_limit(
     let limit = runtime::limits::raise_open_files()
         .map_err(|error| plain("the limit of open files", &error))?;
     let listeners = config.listeners.len() as u64;
-    let needed = DESCRIPTORS_SHARED + workers as u64 * (DESCRIPTORS_PER_WORKER + 2 * listeners);
+    let needed = DESCRIPTORS_SHARED
+        + DESCRIPTORS_RESERVED
+        + workers as u64 * (DESCRIPTORS_PER_WORKER + 2 * listeners);
     if limit < needed {
         return Err(Failure(format!(
             "too few file descriptors: the limit is {limit} and {needed} are needed to start; raise it \
              (`ulimit -n 65536`, or LimitNOFILE= in the systemd unit)"
         )));
     }
+    runtime::limits::reserve_open_files(limit, DESCRIPTORS_RESERVED);
     let wanted: u64 = config
         .listeners
         .iter()

@@ -14,7 +14,9 @@ use super::codec::{HeadScanner, check_lines};
 use super::error::{Error, client_end};
 use super::fairness::Fairness;
 use super::plan::{ListenerPlan, client_of};
-use super::request;
+use super::request::{self, Scratch};
+use super::spell::Worked;
+use super::tunnel::{self, Tunnel};
 use super::worker::Worker;
 use super::{Why, respond};
 
@@ -36,11 +38,9 @@ pub(super) struct Connection {
     pub(super) listener: Arc<ListenerPlan>,
     pub(super) listener_index: usize,
     pub(super) peer: SocketAddr,
-    /// The peer's address, IPv4 also where it came mapped into IPv6.
-    pub(super) client: IpAddr,
-    /// The key of `client` in every limit by address.
+    /// The key of the client in every limit by address.
     pub(super) client_key: limiter::Key,
-    /// `client` as text, for the upstream.
+    /// The client's address as text, for the upstream.
     pub(super) client_text: String,
     /// How long the first byte of the next head may take.
     wait: Duration,
@@ -48,6 +48,9 @@ pub(super) struct Connection {
     pub(super) writer: ClientWriter,
     /// For reading a body while an answer is written, which has the writer's.
     pub(super) body_deadline: Deadline<Why>,
+    fairness: Fairness,
+    /// What became of the last request, where that is a tunnel.
+    pub(super) tunnel: Option<Box<Tunnel>>,
 }
 
 /// The writing side of a client's connection.
@@ -127,61 +130,43 @@ pub(super) enum Next {
     Linger,
     /// Close at once, with a reset: the answer was cut, and that must be seen.
     Abort,
+    /// It speaks another protocol from here on; [`Connection::tunnel`] says with whom.
+    Tunnel,
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve(
-    worker: Rc<Worker>,
-    listener_index: usize,
-    socket: Rc<Socket>,
-    peer: SocketAddr,
-) {
-    let client = client_of(peer.ip());
-    let plan = Arc::clone(&worker.served().plan);
-    let listener = Arc::clone(&plan.listeners[listener_index]);
-    let mut connection = Connection {
-        listener_index,
-        peer,
-        client,
-        client_key: plan.hasher.address(client, plan.client_ip.ipv6_prefix),
-        client_text: client.to_string(),
-        wait: listener.config.header_timeout,
-        reader: Reader::new(Rc::clone(&socket)),
-        body_deadline: worker.deadlines.register(Rc::clone(&socket), Why::Busy),
-        writer: ClientWriter {
-            deadline: worker.deadlines.register(Rc::clone(&socket), Why::Idle),
-            socket,
-            out: Buf::empty(),
-            taken: 0,
-            waited: 0,
-            listener: Arc::clone(&listener),
-            worker: Rc::clone(&worker),
-        },
-        listener,
-        worker,
-    };
+///
+/// Only what an idle connection needs is in this future: what serving a request needs is in a [`super::spell::Spell`],
+/// and a tunnel is in a box of its own.
+pub(super) async fn serve(mut connection: Box<Connection>) {
     poll_fn(|cx| {
         connection.writer.deadline.attach(cx.waker());
+        connection.body_deadline.attach(cx.waker());
         Poll::Ready(())
     })
     .await;
-    let next = loop {
-        // What a request needs is in a box of its own, so that a connection without one is small.
-        match Box::pin(connection.serve_requests()).await {
+    while connection.wait().await {
+        let mut spell = connection.worker.take_spell();
+        let pause;
+        (connection, pause) = spell.run(connection).await;
+        connection.worker.give_spell(spell);
+        match pause {
             Pause::Idle => {}
-            Pause::End(next) => break next,
+            Pause::Tunnel => return Box::pin(tunnel::serve(connection)).await,
+            Pause::End => return,
         }
-        connection.wait_idle().await;
-    };
-    connection.end(next).await;
+    }
 }
 
 /// Why a connection stops serving requests.
-enum Pause {
-    /// None came for [`BUFFER_TIME`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pause {
+    /// Nothing more of a request is there.
     Idle,
-    /// None will come.
-    End(Next),
+    /// It has become a tunnel.
+    Tunnel,
+    /// It has ended.
+    End,
 }
 
 /// Why there is no further request.
@@ -190,74 +175,148 @@ enum HeadEnd {
     Closed,
     /// What came is no head.
     Broken(Error),
-    /// Nothing came for [`BUFFER_TIME`]; the buffer is given back.
+    /// Nothing of one is there yet.
     Idle,
 }
 
-impl Connection {
-    /// Serves requests until none comes for a while or none will come any more.
-    #[expect(
-        clippy::large_futures,
-        reason = "the whole of it is in one box, made once per busy spell and not per request"
-    )]
-    async fn serve_requests(&mut self) -> Pause {
-        let mut scratch = self.worker.take_scratch();
-        let mut fairness = Fairness::default();
-        let pause = loop {
-            let next = match self.read_head().await {
-                Ok(range) => request::handle(self, &mut scratch, range).await,
-                Err(HeadEnd::Idle) => break Pause::Idle,
-                Err(HeadEnd::Closed) => Next::Close,
-                Err(HeadEnd::Broken(error)) => request::refuse_head(self, &scratch, &error),
-            };
-            if next != Next::Keep {
-                break Pause::End(next);
-            }
-            self.wait = self.listener.config.idle_timeout;
-            if self.writer.out.len() > OUT_BYTES_MAX && self.writer.flush().await.is_err() {
-                break Pause::End(Next::Close);
-            }
-            fairness.turn().await;
-        };
-        self.worker.give_scratch(scratch);
-        pause
-    }
-
-    /// Waits for a request without holding a buffer.
-    async fn wait_idle(&self) {
-        let timeout = self.wait.saturating_sub(BUFFER_TIME);
-        self.writer
-            .deadline
-            .set(timeout, Expiry::EndReads, Why::Idle);
-        // An error shows again when the connection is read.
-        let _readable = self.writer.socket.readable().await;
-    }
-
-    /// Waits for bytes; [`HeadEnd::Idle`] if none come for [`BUFFER_TIME`] and the kernel has let go of the buffer.
-    async fn fill_or_idle(&mut self, may_pause: bool) -> Result<std::io::Result<usize>, HeadEnd> {
-        if !may_pause {
-            return Ok(self.reader.fill().await);
+/// Serves requests until none is there or none will come any more, and ends the connection then.
+#[expect(
+    clippy::large_futures,
+    reason = "all of it lies in a spell, made once and used again for whichever connection has a request"
+)]
+pub(super) async fn work(mut connection: Box<Connection>, mut scratch: Box<Scratch>) -> Worked {
+    let pause = match connection.serve_requests(&mut scratch).await {
+        None => Pause::Idle,
+        Some(Next::Tunnel) => Pause::Tunnel,
+        Some(next) => {
+            connection.end(next).await;
+            Pause::End
         }
-        let (reader, deadline) = (&mut self.reader, &self.writer.deadline);
+    };
+    (connection, scratch, pause)
+}
+
+impl Connection {
+    /// A connection that `listener_index` of `worker` has accepted.
+    pub(super) fn new(
+        worker: &Rc<Worker>,
+        listener_index: usize,
+        socket: Rc<Socket>,
+        peer: SocketAddr,
+    ) -> Box<Self> {
+        let client = client_of(peer.ip());
+        let plan = Arc::clone(&worker.served().plan);
+        let listener = Arc::clone(&plan.listeners[listener_index]);
+        Box::new(Self {
+            listener_index,
+            peer,
+            client_key: plan.hasher.address(client, plan.client_ip.ipv6_prefix),
+            client_text: client.to_string(),
+            wait: listener.config.header_timeout,
+            reader: Reader::new(Rc::clone(&socket)),
+            body_deadline: worker.deadlines.register(Rc::clone(&socket), Why::Busy),
+            writer: ClientWriter {
+                deadline: worker.deadlines.register(Rc::clone(&socket), Why::Idle),
+                socket,
+                out: Buf::empty(),
+                taken: 0,
+                waited: 0,
+                listener: Arc::clone(&listener),
+                worker: Rc::clone(worker),
+            },
+            listener,
+            worker: Rc::clone(worker),
+            fairness: Fairness::default(),
+            tunnel: None,
+        })
+    }
+
+    /// The client's address, IPv4 also where it came mapped into IPv6.
+    pub(super) fn client(&self) -> IpAddr {
+        client_of(self.peer.ip())
+    }
+
+    /// Waits for the first bytes of a request: for a moment with a read under way, then without a buffer. False: none
+    /// will come.
+    async fn wait(&mut self) -> bool {
+        let (deadline, rests) = (&self.writer.deadline, self.wait > BUFFER_TIME);
+        if rests {
+            deadline.set(BUFFER_TIME, Expiry::Wake, Why::Idle);
+        } else {
+            deadline.set(self.wait, Expiry::EndReads, Why::Idle);
+        }
+        let reader = &mut self.reader;
         let filled = poll_fn(|cx| match reader.poll_fill(cx) {
             Poll::Ready(filled) => Poll::Ready(Some(filled)),
-            Poll::Pending if deadline.take_woken() => Poll::Ready(None),
+            Poll::Pending if rests && deadline.take_woken() => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         })
         .await;
+        let filled = match filled {
+            Some(filled) => Some(filled),
+            None => self.reader.cancel().await,
+        };
+        let filled = match filled {
+            Some(filled) => filled,
+            None => {
+                self.reader.rest();
+                let left = self.wait.saturating_sub(BUFFER_TIME);
+                self.writer.deadline.set(left, Expiry::EndReads, Why::Idle);
+                // An error shows again when the connection is read.
+                let _readable = self.writer.socket.readable().await;
+                self.reader.fill().await
+            }
+        };
         match filled {
-            Some(filled) => Ok(filled),
-            None => match reader.cancel().await {
-                Some(filled) => Ok(filled),
-                None => {
-                    *reader.buf() = Buf::empty();
-                    Err(HeadEnd::Idle)
-                }
-            },
+            Ok(0) => self.last_look().await,
+            Ok(count) => {
+                self.worker.metrics.received(count as u64);
+                true
+            }
+            Err(_reset) => false,
         }
     }
 
-    /// Reads until the buffer holds a whole head; returns where it is. Answers that wait are sent before waiting.
+    /// The end of an idle connection. Where the drain made it, a request may have come in that very moment; it is
+    /// still served.
+    async fn last_look(&mut self) -> bool {
+        match self.writer.deadline.fired() {
+            Some(Why::Drain) => matches!(self.reader.fill().await, Ok(count) if count > 0),
+            Some(Why::Idle) => {
+                let timeout = crate::telemetry::Timeout::Idle;
+                self.worker.metrics.timed_out(timeout);
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// Serves requests until nothing of one is there (`None`), or no more will be served.
+    #[expect(
+        clippy::large_futures,
+        reason = "all of it lies in a spell, made once and used again for whichever connection has a request"
+    )]
+    async fn serve_requests(&mut self, scratch: &mut Scratch) -> Option<Next> {
+        loop {
+            let next = match self.read_head().await {
+                Ok(range) => request::handle(self, scratch, range).await,
+                Err(HeadEnd::Idle) => return None,
+                Err(HeadEnd::Closed) => Next::Close,
+                Err(HeadEnd::Broken(error)) => request::refuse_head(self, scratch, &error),
+            };
+            if next != Next::Keep {
+                return Some(next);
+            }
+            self.wait = self.listener.config.idle_timeout;
+            if self.writer.out.len() > OUT_BYTES_MAX && self.writer.flush().await.is_err() {
+                return Some(Next::Close);
+            }
+            self.fairness.turn().await;
+        }
+    }
+
+    /// Reads until the buffer holds a whole head; returns where it is. Answers that wait are sent before waiting. Where
+    /// nothing of a head is there, the next read is under way and the wait is [`Connection::wait`]'s.
     async fn read_head(&mut self) -> Result<Range<usize>, HeadEnd> {
         let mut scanner = HeadScanner::for_request();
         let mut began = false;
@@ -276,16 +335,10 @@ impl Connection {
             let nothing_yet = self.reader.data().is_empty();
             self.reader.arm();
             self.writer.flush().await.map_err(|_gone| HeadEnd::Closed)?;
-            let may_pause = nothing_yet && self.wait > BUFFER_TIME;
-            if may_pause {
-                self.writer
-                    .deadline
-                    .set(BUFFER_TIME, Expiry::Wake, Why::Idle);
-            } else if nothing_yet {
-                self.writer
-                    .deadline
-                    .set(self.wait, Expiry::EndReads, Why::Idle);
-            } else if !began {
+            if nothing_yet {
+                return Err(HeadEnd::Idle);
+            }
+            if !began {
                 // From the first byte to the last, however it trickles.
                 began = true;
                 let timeout = self.listener.config.header_timeout;
@@ -293,33 +346,13 @@ impl Connection {
                     .deadline
                     .set(timeout, Expiry::EndReads, Why::Head);
             }
-            match self.fill_or_idle(may_pause).await? {
-                Ok(0) if nothing_yet => self.last_look().await?,
+            match self.reader.fill().await {
                 // Empty lines are no request to answer.
                 Ok(0) if scanner.is_before_first_octet() => return Err(HeadEnd::Closed),
                 Ok(0) => return Err(self.cut_head()),
                 Ok(count) => self.worker.metrics.received(count as u64),
                 Err(_reset) => return Err(HeadEnd::Closed),
             }
-        }
-    }
-
-    /// The end of an idle connection. Where the drain made it, a request may have come in that very moment; it is
-    /// still served.
-    async fn last_look(&mut self) -> Result<(), HeadEnd> {
-        match self.writer.deadline.fired() {
-            Some(Why::Drain) => {}
-            Some(Why::Idle) => {
-                self.worker
-                    .metrics
-                    .timed_out(crate::telemetry::Timeout::Idle);
-                return Err(HeadEnd::Closed);
-            }
-            _ => return Err(HeadEnd::Closed),
-        }
-        match self.reader.fill().await {
-            Ok(count) if count > 0 => Ok(()),
-            _ => Err(HeadEnd::Closed),
         }
     }
 
@@ -330,13 +363,13 @@ impl Connection {
         }
     }
 
-    /// Sends what waits and closes in the way that `next` says. The socket itself is closed when `self` is dropped.
-    async fn end(mut self, next: Next) {
+    /// Sends what waits and closes in the way that `next` says. The socket itself is closed when the connection is dropped.
+    async fn end(&mut self, next: Next) {
         let flushed = self.writer.flush().await.is_ok();
         match next {
             // A close with bytes unread would be a reset, which may overtake the answer.
             Next::Close if flushed && !self.reader.data().is_empty() => self.linger().await,
-            Next::Keep | Next::Close => {}
+            Next::Keep | Next::Close | Next::Tunnel => {}
             Next::Abort => self.writer.socket.reset_on_close(),
             Next::Linger if flushed => self.linger().await,
             Next::Linger => {}
@@ -380,6 +413,21 @@ fn check_new_lines(data: &[u8], lines: Range<usize>, checked: &mut usize) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Bytes of what a function's future holds.
+    fn future_bytes<F>(_function: impl Fn(Box<Connection>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        let future = future_bytes(serve);
+        let own = size_of::<Connection>();
+        assert!(
+            future + own <= 500,
+            "{future} of the future and {own} of the connection"
+        );
+    }
 
     #[test]
     fn patience_ends_when_the_rate_is_missed() {

@@ -128,7 +128,7 @@ impl Record {
             status: self.status,
             request_body_bytes: self.request_body_bytes,
             response_body_bytes: self.response_body_bytes,
-            client: Some(connection.client),
+            client: Some(connection.client()),
             peer: Some(connection.peer),
             host: self
                 .request

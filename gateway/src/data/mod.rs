@@ -17,6 +17,7 @@ mod request;
 mod request_id;
 mod respond;
 pub mod route;
+mod spell;
 mod tunnel;
 pub mod upstream;
 pub mod worker;

@@ -78,6 +78,17 @@ impl Default for Scratch {
 }
 
 impl Scratch {
+    /// What the record of a request needs for as long as its connection is a tunnel: no pooled block, nothing to spare.
+    fn of_tunnel(&self) -> Self {
+        Self {
+            head: Buf::exactly(self.head.data()),
+            fields: self.fields.clone(),
+            // What must not be logged of the query must not be logged later either.
+            taken_out: self.taken_out.clone(),
+            ..Self::default()
+        }
+    }
+
     /// The one form of the request's path: what was routed, and what is forwarded.
     pub(super) fn path(&self, request: &RequestHead) -> &[u8] {
         if self.path.is_empty() {
@@ -106,7 +117,7 @@ pub(super) async fn handle(
 ) -> Next {
     let worker = Rc::clone(&connection.worker);
     let served = worker.served();
-    let _active = Active::new(&worker.metrics);
+    let active = Active::new(&worker.metrics);
     let mut record = Record::new(worker.clock.now(), worker.next_request_id());
     take_head(connection, scratch, range);
 
@@ -142,22 +153,56 @@ pub(super) async fn handle(
             Some(error),
         ),
     };
-    record.finish(connection, &served, scratch, error.as_ref());
+    if let (Next::Tunnel, Some(tunnel)) = (next, &mut connection.tunnel) {
+        tunnel.request = Some(Unfinished {
+            record,
+            served,
+            scratch: scratch.of_tunnel(),
+            _active: active,
+        });
+    } else {
+        record.finish(connection, &served, scratch, error.as_ref());
+    }
     scratch.head = Buf::empty();
     next
 }
 
-/// Counts a request as active, also when its task panics.
-struct Active<'a>(&'a MetricsWriter);
+/// A request whose connection has become a tunnel: it ends with that.
+#[derive(Debug)]
+pub(super) struct Unfinished {
+    record: Record,
+    served: Rc<Served>,
+    scratch: Scratch,
+    _active: Active,
+}
 
-impl<'a> Active<'a> {
-    fn new(metrics: &'a MetricsWriter) -> Self {
-        metrics.request_began();
-        Self(metrics)
+impl Unfinished {
+    /// The tunnel has ended, after so many bytes `up` and `down`.
+    pub(super) fn finish(mut self, connection: &Connection, up: u64, down: u64) {
+        self.record.request_body_bytes = up;
+        self.record.response_body_bytes = down;
+        let Self {
+            record,
+            served,
+            scratch,
+            ..
+        } = &self;
+        record.finish(connection, served, scratch, None);
     }
 }
 
-impl Drop for Active<'_> {
+/// Counts a request as active, also when its task panics.
+#[derive(Debug)]
+struct Active(Rc<MetricsWriter>);
+
+impl Active {
+    fn new(metrics: &Rc<MetricsWriter>) -> Self {
+        metrics.request_began();
+        Self(Rc::clone(metrics))
+    }
+}
+
+impl Drop for Active {
     fn drop(&mut self) {
         self.0.request_ended();
     }
@@ -222,7 +267,7 @@ fn decide(
         path,
         query,
         method: plan.table.method(request.method_span.of(head)),
-        client: connection.client,
+        client: connection.client(),
         head,
         fields,
     };
@@ -248,7 +293,7 @@ fn decide(
     };
     let subject = Subject {
         hasher: &plan.hasher,
-        client: connection.client,
+        client: connection.client(),
         client_key: connection.client_key,
         head,
         fields,

@@ -1,6 +1,7 @@
 //! An upgraded connection: bytes pass both ways until both sides have ended or nothing moves any more.
 
 use std::net::Shutdown;
+use std::rc::Rc;
 use std::time::Duration;
 
 use runtime::{Buf, Deadline, Expiry, Reader, Socket};
@@ -8,42 +9,75 @@ use runtime::{Buf, Deadline, Expiry, Reader, Socket};
 use super::Why;
 use super::connection::Connection;
 use super::fairness::Fairness;
+use super::request::Unfinished;
 use super::upstream::Lease;
 
-/// Passes bytes between client and upstream; returns how many went up and down.
+/// The other end of a connection that was upgraded.
+#[derive(Debug)]
+pub(super) struct Tunnel {
+    lease: Lease,
+    /// How long nothing may move.
+    idle: Duration,
+    /// The request that asked for it.
+    pub(super) request: Option<Unfinished>,
+}
+
+impl Tunnel {
+    pub(super) const fn new(lease: Lease, idle: Duration) -> Self {
+        Self {
+            lease,
+            idle,
+            request: None,
+        }
+    }
+}
+
+/// Passes bytes between client and upstream until the end, and finishes the request then.
 ///
 /// What either side had sent before is passed on first. While nothing moves, no buffer is held.
-pub(super) async fn run(
-    connection: &mut Connection,
-    mut lease: Lease,
-    idle: Duration,
-) -> (u64, u64) {
-    let client_deadline = &connection.body_deadline;
-    let client_socket = &connection.writer.socket;
-    let upstream_socket = std::rc::Rc::clone(lease.socket());
-    let touch = || {
-        client_deadline.set(idle, Expiry::EndBoth, Why::Tunnel);
-        lease.deadline.set(idle, Expiry::EndBoth, Why::Tunnel);
+pub(super) async fn serve(mut connection: Box<Connection>) {
+    let Some(tunnel) = connection.tunnel.take() else {
+        return;
     };
-    touch();
+    let Tunnel {
+        mut lease,
+        idle,
+        request,
+    } = *tunnel;
     let (mut sent_up, mut sent_down) = (0, 0);
-    let up = pass(
-        &mut connection.reader,
-        &upstream_socket,
-        client_deadline,
-        &touch,
-        &mut sent_up,
-    );
-    let down = pass(
-        &mut lease.reader,
-        client_socket,
-        &lease.deadline,
-        &touch,
-        &mut sent_down,
-    );
-    // Both to their end: after a half-close the other way goes on.
-    monoio::join!(up, down);
-    (sent_up, sent_down)
+    {
+        let Connection {
+            reader,
+            writer,
+            body_deadline,
+            ..
+        } = &mut *connection;
+        let upstream_socket = Rc::clone(lease.socket());
+        let Lease {
+            reader: upstream,
+            deadline,
+            ..
+        } = &mut lease;
+        let touch = || {
+            body_deadline.set(idle, Expiry::EndBoth, Why::Tunnel);
+            deadline.set(idle, Expiry::EndBoth, Why::Tunnel);
+        };
+        touch();
+        let up = pass(
+            reader,
+            &upstream_socket,
+            body_deadline,
+            &touch,
+            &mut sent_up,
+        );
+        let down = pass(upstream, &writer.socket, deadline, &touch, &mut sent_down);
+        // Both to their end: after a half-close the other way goes on.
+        monoio::join!(up, down);
+    }
+    drop(lease);
+    if let Some(request) = request {
+        request.finish(&connection, sent_up, sent_down);
+    }
 }
 
 async fn pass(
@@ -55,30 +89,41 @@ async fn pass(
 ) {
     let mut fairness = Fairness::default();
     loop {
-        fairness.turn().await;
-        if from.is_armed() || from.data().is_empty() {
-            if !from.is_armed() {
-                *from.buf() = Buf::empty();
-                if from.socket().readable().await.is_err() {
-                    break;
-                }
-            }
-            match from.fill().await {
-                Ok(0) | Err(_) => break,
-                Ok(_) => touch(),
+        if !from.is_armed() && from.data().is_empty() {
+            from.rest();
+            if from.socket().readable().await.is_err() {
+                break;
             }
         }
-        let buf = std::mem::replace(from.buf(), Buf::empty());
-        let count = buf.len();
-        let (result, _buf) = to.send_all(buf, |_| touch()).await;
-        if result.is_err() {
-            break;
+        // In a box, so that a tunnel in which nothing moves is small.
+        match Box::pin(pass_on(from, to, touch, &mut fairness)).await {
+            Some(count) => *sent += count,
+            None => break,
         }
-        *sent += count as u64;
     }
     if deadline.fired().is_none() {
         to.shutdown(Shutdown::Write);
     } else {
         to.shutdown(Shutdown::Both);
     }
+}
+
+/// Passes on what is there, or comes now; `None`: one side has ended.
+async fn pass_on(
+    from: &mut Reader,
+    to: &Socket,
+    touch: &impl Fn(),
+    fairness: &mut Fairness,
+) -> Option<u64> {
+    fairness.turn().await;
+    if from.is_armed() || from.data().is_empty() {
+        match from.fill().await {
+            Ok(0) | Err(_) => return None,
+            Ok(_) => touch(),
+        }
+    }
+    let buf = std::mem::replace(from.buf(), Buf::empty());
+    let count = buf.len() as u64;
+    let (result, _buf) = to.send_all(buf, |_| touch()).await;
+    result.ok().map(|()| count)
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -14,16 +15,17 @@ use std::time::Duration;
 
 use monoio::io::{CancelHandle, Canceller};
 use runtime::listen::{Acceptor, is_about_one_connection};
-use runtime::{Deadlines, Executor, Expiry, Options, Report, Socket, TICK};
+use runtime::{Deadlines, Executor, Expiry, Options, Report, Socket, Spare, TICK};
 
+use super::Why;
 use super::auth::Tables;
 use super::clock::Clock;
+use super::connection::{self, Connection};
 use super::plan::{Plan, client_of};
-use super::request::Scratch;
 use super::request_id::RequestIds;
 use super::route::Matchers;
+use super::spell::Spell;
 use super::upstream::Pool;
-use super::{Why, connection};
 use crate::telemetry::top::{LimitTop, TopKeys};
 use crate::telemetry::{LogWriter, MetricsWriter, WorkerMetrics};
 
@@ -37,10 +39,12 @@ const HANDSHAKE_GRACE: Duration = Duration::from_millis(200);
 const DRAIN_IDLE_GRACE: Duration = Duration::from_millis(300);
 /// How long connections get to end after they were shut down.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
-/// Memory for requests that is kept while no request needs it: some 10 KiB each.
-const SCRATCHES_MAX: usize = 64;
+/// Memory for connections at work that is kept while none needs it: some 15 KiB each.
+const SPELLS_MAX: usize = 128;
 /// Idle upstream connections are looked through this often.
 const SWEEP_EVERY_TICKS: u64 = 5;
+/// Memory that was kept and not needed for so long is given back.
+const TRIM_EVERY_TICKS: u64 = 10;
 
 /// What a worker is made of.
 #[derive(Debug)]
@@ -99,8 +103,8 @@ pub(super) struct Worker {
     /// Its time.
     pub(super) clock: Clock,
     request_ids: RequestIds,
-    /// Memory for requests, used again by whichever connection has one.
-    scratches: RefCell<Vec<Scratch>>,
+    /// Memory for connections at work, used again by whichever has a request.
+    spells: RefCell<Spare<Spell>>,
     draining: Cell<bool>,
     connections: Cell<usize>,
     when_empty: RefCell<Option<Waker>>,
@@ -139,15 +143,12 @@ impl Worker {
         self.request_ids.next()
     }
 
-    pub(super) fn take_scratch(&self) -> Scratch {
-        self.scratches.borrow_mut().pop().unwrap_or_default()
+    pub(super) fn take_spell(&self) -> Spell {
+        self.spells.borrow_mut().take().unwrap_or_default()
     }
 
-    pub(super) fn give_scratch(&self, scratch: Scratch) {
-        let mut scratches = self.scratches.borrow_mut();
-        if scratches.len() < SCRATCHES_MAX {
-            scratches.push(scratch);
-        }
+    pub(super) fn give_spell(&self, spell: Spell) {
+        self.spells.borrow_mut().give(spell, SPELLS_MAX);
     }
 
     fn connection_ended(&self) {
@@ -223,7 +224,7 @@ pub fn run(setup: Setup, events: impl Fn(Event)) {
         log,
         clock,
         request_ids: RequestIds::new(),
-        scratches: RefCell::default(),
+        spells: RefCell::default(),
         draining: Cell::new(false),
         connections: Cell::new(0),
         when_empty: RefCell::new(None),
@@ -341,9 +342,14 @@ fn admit(worker: &Rc<Worker>, listener: usize, socket: Rc<Socket>, peer: SocketA
     let worker = Rc::clone(worker);
     worker.connections.set(worker.connections.get() + 1);
     worker.metrics.connection_opened(listener);
+    let connection = Connection::new(&worker, listener, socket, peer);
     let _detached = monoio::spawn(async move {
-        let serving = connection::serve(Rc::clone(&worker), listener, socket, peer);
-        if let Err(panic) = CatchUnwind(Box::pin(serving)).await {
+        // The connection is gone before it is counted as closed.
+        let served = {
+            let serving = pin!(connection::serve(connection));
+            CatchUnwind(serving).await
+        };
+        if let Err(panic) = served {
             worker.metrics.connection_panicked();
             crate::telemetry::log::error(
                 "a connection panicked and was closed",
@@ -357,15 +363,12 @@ fn admit(worker: &Rc<Worker>, listener: usize, socket: Rc<Socket>, peer: SocketA
 }
 
 /// A future whose panics are its output: one connection must not take the worker's others with it.
-struct CatchUnwind<F>(std::pin::Pin<Box<F>>);
+struct CatchUnwind<'a, F>(Pin<&'a mut F>);
 
-impl<F: Future> Future for CatchUnwind<F> {
+impl<F: Future> Future for CatchUnwind<'_, F> {
     type Output = Result<F::Output, Box<dyn Any + Send>>;
 
-    fn poll(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Self::Output> {
         match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))) {
             Ok(poll) => poll.map(Ok),
             Err(panic) => Poll::Ready(Err(panic)),
@@ -490,6 +493,10 @@ async fn sweep(worker: Rc<Worker>) {
                 let served = worker.served();
                 served.pools.iter().for_each(Pool::sweep);
                 served.tables.refresh(&served.plan.authenticators);
+            }
+            if worker.deadlines.now().is_multiple_of(TRIM_EVERY_TICKS) {
+                runtime::trim();
+                worker.spells.borrow_mut().trim();
             }
         }
     }

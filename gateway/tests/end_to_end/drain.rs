@@ -205,8 +205,11 @@ on_both_drivers! {
         gateway.signal(libc::SIGQUIT);
         wait_until_draining(&gateway);
         eventually("no listener", || refuses_connections(gateway.address));
-        // As long as a deadline of one millisecond and the grace after it would have taken.
-        thread::sleep(Duration::from_secs(2));
+        // Another, told later to keep to the deadline of one millisecond, has ended by it.
+        let (other_upstream, _never) = holding();
+        let (mut other, _cut) = with_one_in_flight(driver, &other_upstream, "drain_timeout = \"1ms\"");
+        other.signal(libc::SIGTERM);
+        assert_eq!(other.exit_code(), Some(0));
         assert!(gateway.is_running());
         release.send(()).unwrap();
         assert_eq!(client.response().text(), "late");

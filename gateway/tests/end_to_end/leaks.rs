@@ -20,15 +20,19 @@ enum State {
     WaitingForTheAnswer,
     InTheResponseBody,
     Idle,
+    WithMoreBehind,
+    InATunnel,
 }
 
-const STATES: [State; 6] = [
+const STATES: [State; 8] = [
     State::Connected,
     State::InTheHead,
     State::InTheRequestBody,
     State::WaitingForTheAnswer,
     State::InTheResponseBody,
     State::Idle,
+    State::WithMoreBehind,
+    State::InATunnel,
 ];
 
 /// One client's life. How it ends takes turns, a close and a reset; but who has sent a whole request and closes may
@@ -47,6 +51,13 @@ fn live(gateway: &Gateway, state: State, number: usize) {
             assert_eq!(client.head().unwrap().status, 200);
         }
         State::Idle => assert_eq!(client.get("/").text(), "ok"),
+        State::WithMoreBehind => client.send("GET /endless HTTP/1.1\r\nHost: test\r\n\r\nGET"),
+        State::InATunnel => {
+            client.send(
+                "GET /tunnel HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+            );
+            assert_eq!(client.head().unwrap().status, 101);
+        }
     }
     if number.is_multiple_of(2) || matches!(state, State::WaitingForTheAnswer) {
         client.abort();
@@ -57,6 +68,10 @@ fn cycles_leave_nothing(driver: Driver, cycles: usize) {
     let upstream = Upstream::start(|mut exchange| {
         while let Some(request) = exchange.head() {
             match request.target() {
+                "/tunnel" => {
+                    exchange.send("HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
+                    return exchange.wait_closed();
+                }
                 "/never" => return exchange.wait_closed(),
                 "/endless" => {
                     exchange.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
@@ -72,6 +87,7 @@ fn cycles_leave_nothing(driver: Driver, cycles: usize) {
             &[upstream.address],
             "keepalive_max = 0\nconnect_timeout = \"30s\"",
         ))
+        .rest("upgrade = [\"x\"]")
         .start();
     for state in STATES {
         (0..WARM_UP).for_each(|number| live(&gateway, state, number));

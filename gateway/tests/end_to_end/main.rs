@@ -21,6 +21,7 @@ mod access_log;
 mod admin;
 mod api_keys;
 mod bounds;
+mod descriptors;
 mod drain;
 mod exceptions;
 mod jwt;

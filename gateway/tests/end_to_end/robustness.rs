@@ -341,6 +341,49 @@ on_both_drivers! {
         assert_eq!(gateway.record_of("/x")["ringgate.end"], "client_closed");
     }
 
+    fn a_client_that_leaves_with_a_request_half_sent_behind_its_own_is_missed(driver) {
+        let (gone, went) = std::sync::mpsc::channel();
+        let upstream = Upstream::start(move |mut exchange| {
+            exchange.request();
+            exchange.wait_closed();
+            gone.send(()).unwrap_or_default();
+        });
+        let gateway = before(driver, &upstream);
+        let first = "GET /x HTTP/1.1\r\nHost: test\r\n\r\n".to_owned();
+        let mut sent = 0;
+        // One byte of the next request, and more than is ever read before its turn.
+        for more in ["G".to_owned(), "GET /y HTTP/1.1\r\nHost: test\r\n\r\n".repeat(4_000)] {
+            takes(Duration::ZERO, || {
+                let mut client = Client::connect(gateway.address);
+                client.send(first.clone() + &more);
+                sent += 1;
+                eventually("the request at the upstream", || (upstream.requests() == sent).then_some(()));
+                client.abort();
+                went.recv_timeout(crate::support::LONG).unwrap();
+            });
+        }
+        assert_eq!(gateway.record_of("/x")["ringgate.end"], "client_closed");
+        gateway.wait_until_quiet();
+    }
+
+    fn a_client_that_ends_and_then_leaves_is_missed(driver) {
+        let (gone, went) = std::sync::mpsc::channel();
+        let upstream = Upstream::start(move |mut exchange| {
+            exchange.request();
+            exchange.wait_closed();
+            gone.send(()).unwrap_or_default();
+        });
+        let gateway = before(driver, &upstream);
+        let mut client = Client::connect(gateway.address);
+        client.send("GET /x HTTP/1.1\r\nHost: test\r\n\r\n");
+        client.finish_sending();
+        eventually("the request at the upstream", || (upstream.requests() == 1).then_some(()));
+        assert!(went.try_recv().is_err(), "who has sent all still gets its answer");
+        client.abort();
+        went.recv_timeout(crate::support::LONG).unwrap();
+        assert_eq!(gateway.record_of("/x")["ringgate.end"], "client_closed");
+    }
+
     fn a_client_that_has_sent_all_still_gets_its_answer(driver) {
         let upstream = Upstream::start(|mut exchange| {
             exchange.request();

@@ -127,4 +127,45 @@ on_both_drivers! {
             (open == 0.0).then_some(())
         });
     }
+
+    fn tunnels_in_which_nothing_moves_hold_no_buffer_and_no_thread(driver) {
+        const TUNNELS: usize = 500;
+        /// Measured: 3 KB; a buffer alone would be 4 KiB more, a thread's stack far more.
+        const BYTES_EACH_MAX: u64 = 5 * 1024;
+        let upstream = Upstream::start(|mut exchange| {
+            if exchange.head().is_none() { return };
+            exchange.send(SWITCHING);
+            while let [byte] = exchange.reading.bytes(1)[..] {
+                exchange.send([byte]);
+            }
+        });
+        let gateway = Launch::new(driver)
+            .access_log("path = \"off\"\n")
+            .rest(&to_upstream(&[upstream.address], ""))
+            .rest("upgrade = [\"websocket\"]")
+            .start();
+        let tunnel = || {
+            let mut client = Client::connect(gateway.address);
+            client.send(UPGRADE);
+            assert_eq!(client.head().unwrap().status, 101);
+            client.send("x");
+            assert_eq!(client.reading().bytes(1), b"x");
+            client
+        };
+        // What is made once is there before the measurement.
+        let warm: Vec<Client> = (0..50).map(|_| tunnel()).collect();
+        let (threads, resident) = (gateway.threads(), gateway.resident_bytes());
+        let mut tunnels: Vec<Client> = (0..TUNNELS).map(|_| tunnel()).collect();
+        eventually("little memory each", || {
+            let grown = gateway.resident_bytes().saturating_sub(resident);
+            (grown <= TUNNELS as u64 * BYTES_EACH_MAX).then_some(())
+        });
+        assert_eq!(gateway.threads(), threads);
+        for client in &mut tunnels {
+            client.send("y");
+            assert_eq!(client.reading().bytes(1), b"y", "it is still open");
+        }
+        drop((warm, tunnels));
+        gateway.wait_until_quiet();
+    }
 }

@@ -5,7 +5,7 @@ use crate::config::AccessConfig;
 use crate::data::codec::{Fields, cookies, is_parameter};
 
 /// A request's query and cookies without the credentials that they held. Used again from request to request.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(in crate::data) struct TakenOut {
     query: Vec<u8>,
     cookie: Vec<u8>,

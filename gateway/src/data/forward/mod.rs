@@ -19,6 +19,7 @@ use runtime::{Buf, MEDIUM_BYTES, SMALL_BYTES};
 use self::download::Download;
 use self::timers::{Timers, ticks_of};
 use self::upload::{Stopped, Upload};
+use super::Why;
 use super::body::{Sink, Transfer};
 use super::codec::{
     Additions, BodyFraming, ForwardRequest, HeadLimits, RequestHead, Scheme, is_idempotent,
@@ -28,9 +29,9 @@ use super::connection::{Connection, Next};
 use super::error::{Error, Fault};
 use super::log::Record;
 use super::request::{Scratch, discard};
+use super::tunnel::Tunnel;
 use super::upstream::{Lease, LeaseError, Pool};
 use super::worker::{Served, Worker};
-use super::{Why, tunnel};
 use crate::config::RouteConfig;
 
 /// Head and body go out in one send up to this size: copying it costs less than a second send.
@@ -118,10 +119,8 @@ pub(super) async fn forward(
         match result {
             Ok(Ended::Upgraded) => {
                 let idle = pool.upstream().config.idle_timeout;
-                let (up, down) = Box::pin(tunnel::run(connection, lease, idle)).await;
-                record.request_body_bytes = up;
-                record.response_body_bytes = down;
-                return Ok(Next::Close);
+                connection.tunnel = Some(Box::new(Tunnel::new(lease, idle)));
+                return Ok(Next::Tunnel);
             }
             Ok(Ended::Response(finished)) => {
                 record.upstream_answered = true;

@@ -1,7 +1,9 @@
 //! The way up: the request, piece by piece, then an eye on the client while the upstream works.
 
 use std::cell::Cell;
-use std::future::pending;
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
 
 use runtime::{Buf, Deadline, Expiry, Reader, Socket};
 
@@ -14,6 +16,9 @@ use crate::data::error::{Error, client_end};
 use crate::data::fairness::Fairness;
 use crate::data::plan::ListenerPlan;
 use crate::data::worker::Worker;
+
+/// How often a client is looked for while the upstream works and no read watches: it is to be missed within a second.
+const GONE_EVERY: Duration = Duration::from_millis(500);
 
 /// Why the way up ended before the way down.
 pub(super) enum Stopped {
@@ -139,18 +144,31 @@ impl Upload<'_> {
 
     /// Waits for the client to leave; never for anything else. The read that watches is the next request's.
     async fn watch(self) -> Result<Never, Stopped> {
+        let config = &self.listener.config;
         if self.reader.is_armed() || self.reader.data().is_empty() {
             match self.reader.fill().await {
                 // A half-closed client still gets its answer.
                 // Of a draining worker's connection the sweeper may have made the end itself.
-                Ok(0) if !self.listener.config.abort_on_client_fin || self.worker.is_draining() => {
-                }
+                Ok(0) if !config.abort_on_client_fin || self.worker.is_draining() => {}
                 Ok(0) | Err(_) => {
                     return Err(Stopped::ByClient(client_end(self.body_deadline.fired())));
                 }
                 Ok(count) => self.worker.metrics.received(count as u64),
             }
         }
-        pending().await
+        // A read no longer tells: nothing more is read before the turn of the request whose first bytes are here, or
+        // there is no more to read. So it is asked for now and then.
+        let at_its_end = config.abort_on_client_fin && !self.worker.is_draining();
+        loop {
+            self.body_deadline.set(GONE_EVERY, Expiry::Wake, Why::Busy);
+            poll_fn(|_| match self.body_deadline.take_woken() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            })
+            .await;
+            if self.reader.socket().is_gone(at_its_end) {
+                return Err(Stopped::ByClient(client_end(self.body_deadline.fired())));
+            }
+        }
     }
 }

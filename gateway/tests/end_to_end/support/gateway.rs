@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use std::{process, thread};
 
 use serde_json::Value;
@@ -278,6 +279,15 @@ impl Gateway {
 
     pub(crate) fn open_files(&self) -> usize {
         system::open_files(self.pid())
+    }
+
+    pub(crate) fn threads(&self) -> usize {
+        system::threads(self.pid())
+    }
+
+    /// Processor time so far, of all workers.
+    pub(crate) fn workers_time(&self) -> Duration {
+        system::cpu_time(self.pid(), "ringgate-w")
     }
 
     pub(crate) fn resident_bytes(&self) -> u64 {

@@ -6,6 +6,7 @@
 
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
+use std::time::Duration;
 use std::{fs, io};
 
 /// Sends a signal to a child that has not been waited for, so that its number is nobody else's.
@@ -55,6 +56,26 @@ pub(super) fn has_ended(socket: &impl std::os::fd::AsRawFd) -> bool {
 
 pub(super) fn open_files(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+pub(super) fn threads(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).unwrap().count()
+}
+
+/// Processor time so far of the threads whose names begin with `name`.
+pub(super) fn cpu_time(pid: u32, name: &str) -> Duration {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let nanoseconds = tasks.filter_map(|task| {
+        let folder = task.unwrap().path();
+        // A thread may end meanwhile.
+        let is_asked_for = fs::read_to_string(folder.join("comm"))
+            .ok()?
+            .starts_with(name);
+        let text = fs::read_to_string(folder.join("schedstat")).ok()?;
+        let time = text.split(' ').next().unwrap().parse::<u64>().ok()?;
+        is_asked_for.then_some(time)
+    });
+    Duration::from_nanos(nanoseconds.sum())
 }
 
 /// Resident memory now.

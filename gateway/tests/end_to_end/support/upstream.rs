@@ -29,7 +29,20 @@ struct Counts {
 impl Upstream {
     /// Runs `script` on each connection.
     pub(crate) fn start(script: impl Fn(Exchange) + Send + Sync + 'static) -> Self {
-        let listener = listener();
+        Self::on(listener(|_| {}), script)
+    }
+
+    /// As [`Upstream::start`], and the kernel keeps little of what is sent to it and not read.
+    pub(crate) fn with_small_buffers(script: impl Fn(Exchange) + Send + Sync + 'static) -> Self {
+        let small = |socket: &Socket| {
+            socket.set_recv_buffer_size(4096).unwrap();
+            // Of segments of 64 KiB, as loopback has them, the sender's kernel holds megabytes.
+            socket.set_tcp_mss(536).unwrap();
+        };
+        Self::on(listener(small), script)
+    }
+
+    fn on(listener: TcpListener, script: impl Fn(Exchange) + Send + Sync + 'static) -> Self {
         let address = listener.local_addr().unwrap();
         let counts = Arc::new(Counts::default());
         let (script, shared) = (Arc::new(script), Arc::clone(&counts));
@@ -85,8 +98,9 @@ impl Drop for Upstream {
 
 /// A listener with room for all that a test connects at once: the standard library's has 128 places, and a client that
 /// finds none waits for a second.
-fn listener() -> TcpListener {
+fn listener(prepare: impl Fn(&Socket)) -> TcpListener {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    prepare(&socket);
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
     socket.bind(&anywhere.into()).unwrap();
     socket.listen(4096).unwrap();
