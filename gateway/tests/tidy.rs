@@ -122,7 +122,6 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
             "plan",
             "respond",
             "route",
-            "tunnel",
             "worker",
         ],
         "the spine",
