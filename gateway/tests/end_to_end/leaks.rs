@@ -104,7 +104,9 @@ fn cycles_leave_nothing(driver: Driver, cycles: usize) {
             grown.len() < ROUNDS_MAX,
             "grows by {grown:?} bytes in rounds of {cycles} cycles in each state"
         );
-        STATES.map(|state| round(&gateway, state, cycles));
+        for state in STATES {
+            round(&gateway, state, cycles);
+        }
         let now = at_rest(&gateway);
         let growth = now.saturating_sub(resident);
         resident = now;
