@@ -122,6 +122,7 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
             "plan",
             "respond",
             "route",
+            "tunnel",
             "worker",
         ],
         "the spine",
@@ -143,7 +144,14 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
     ),
     (
         "tunnel",
-        &["connection", "fairness", "request", "upstream"],
+        &[
+            "connection",
+            "fairness",
+            "log",
+            "request",
+            "upstream",
+            "worker",
+        ],
         "the two ends of an upgraded connection, and the request that ends with it",
     ),
     (

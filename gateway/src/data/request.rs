@@ -30,6 +30,7 @@ use super::log::Record;
 use super::plan::Plan;
 use super::respond::{Answer, Content};
 use super::route::{Asked, Captures, Methods};
+use super::tunnel::Unfinished;
 use super::worker::Served;
 use super::{Why, fault, forward};
 use crate::config::{AccessConfig, Action, PathPolicy};
@@ -154,12 +155,8 @@ pub(super) async fn handle(
         ),
     };
     if let (Next::Tunnel, Some(tunnel)) = (next, &mut connection.tunnel) {
-        tunnel.request = Some(Unfinished {
-            record,
-            served,
-            scratch: scratch.of_tunnel(),
-            _active: active,
-        });
+        let scratch = scratch.of_tunnel();
+        tunnel.request = Some(Unfinished::new(record, served, scratch, active));
     } else {
         record.finish(connection, &served, scratch, error.as_ref());
     }
@@ -167,33 +164,9 @@ pub(super) async fn handle(
     next
 }
 
-/// A request whose connection has become a tunnel: it ends with that.
-#[derive(Debug)]
-pub(super) struct Unfinished {
-    record: Record,
-    served: Rc<Served>,
-    scratch: Scratch,
-    _active: Active,
-}
-
-impl Unfinished {
-    /// The tunnel has ended, after so many bytes `up` and `down`.
-    pub(super) fn finish(mut self, connection: &Connection, up: u64, down: u64) {
-        self.record.request_body_bytes = up;
-        self.record.response_body_bytes = down;
-        let Self {
-            record,
-            served,
-            scratch,
-            ..
-        } = &self;
-        record.finish(connection, served, scratch, None);
-    }
-}
-
 /// Counts a request as active, also when its task panics.
 #[derive(Debug)]
-struct Active(Rc<MetricsWriter>);
+pub(super) struct Active(Rc<MetricsWriter>);
 
 impl Active {
     fn new(metrics: &Rc<MetricsWriter>) -> Self {

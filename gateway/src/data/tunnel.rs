@@ -9,8 +9,10 @@ use runtime::{Buf, Deadline, Expiry, Reader, Socket};
 use super::Why;
 use super::connection::Connection;
 use super::fairness::Fairness;
-use super::request::Unfinished;
+use super::log::Record;
+use super::request::{Active, Scratch};
 use super::upstream::Lease;
+use super::worker::Served;
 
 /// The other end of a connection that was upgraded.
 #[derive(Debug)]
@@ -29,6 +31,44 @@ impl Tunnel {
             idle,
             request: None,
         }
+    }
+}
+
+/// A request whose connection has become a tunnel: it ends with that.
+#[derive(Debug)]
+pub(super) struct Unfinished {
+    record: Record,
+    served: Rc<Served>,
+    scratch: Scratch,
+    _active: Active,
+}
+
+impl Unfinished {
+    pub(super) const fn new(
+        record: Record,
+        served: Rc<Served>,
+        scratch: Scratch,
+        active: Active,
+    ) -> Self {
+        Self {
+            record,
+            served,
+            scratch,
+            _active: active,
+        }
+    }
+
+    /// The tunnel has ended, after so many bytes `up` and `down`.
+    pub(super) fn finish(mut self, connection: &Connection, up: u64, down: u64) {
+        self.record.request_body_bytes = up;
+        self.record.response_body_bytes = down;
+        let Self {
+            record,
+            served,
+            scratch,
+            ..
+        } = &self;
+        record.finish(connection, served, scratch, None);
     }
 }
 
