@@ -4,8 +4,8 @@
 //! there is when an arrival is due, and otherwise the connection is idle until one is given to it. Everything else
 //! is the same.
 //!
-//! Fast path: one send, one receive, one reading of the clock at the response, which is also the time of the next
-//! send; no allocation.
+//! Fast path: one call to send, one receive of the driver's, one reading of the clock at the response, which is also the
+//! time of the next send; no allocation.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -133,7 +133,7 @@ pub(crate) struct Flight {
     /// It is a HEAD request: its response has no body.
     head: bool,
     pub(crate) sent_ns: u64,
-    first_byte_ns: Option<u64>,
+    pub(crate) first_byte_ns: Option<u64>,
 }
 
 /// Serves arrivals, on one connection after another, until there is nothing to do.
@@ -222,6 +222,9 @@ async fn connect_from(source: Ipv4Addr, address: SocketAddr) -> io::Result<Socke
     Ok(socket)
 }
 
+/// The kernel takes no more bytes now.
+struct WouldBlock;
+
 enum Event {
     Read(io::Result<usize>),
     /// The worker has something for an idle connection, or the end has come.
@@ -247,13 +250,15 @@ async fn serve(
     loop {
         if let Some(mut out) = spare.take() {
             let over = exchange.start_due(&mut out, &mut next, now_ns);
-            if !out.is_empty() {
-                let socket = Rc::clone(&socket);
-                write.set(Some(async move { socket.send_all(out, |_| {}).await }));
-            } else if over && exchange.flights.is_empty() {
+            if out.is_empty() && over && exchange.flights.is_empty() {
                 return None;
-            } else {
-                spare = Some(out);
+            }
+            match exchange.send_now(&socket, &mut out) {
+                Ok(()) => spare = Some(out),
+                Err(WouldBlock) => {
+                    let socket = Rc::clone(&socket);
+                    write.set(Some(async move { socket.send_all(out, |_| {}).await }));
+                }
             }
         }
         let idle = exchange.flights.is_empty() && spare.is_some();
@@ -357,6 +362,24 @@ impl<'a> Exchange<'a> {
         false
     }
 
+    /// Sends `out` as far as the kernel takes it at once, which is nearly always all of it: the time that was noted as
+    /// the send's is the send's, and there is no completion to wait for. What is left stays in `out`.
+    fn send_now(&mut self, socket: &Socket, out: &mut Buf) -> Result<(), WouldBlock> {
+        while !out.is_empty() {
+            match socket.try_send(out.data()) {
+                Ok(count) => out.consume(count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(WouldBlock),
+                Err(_) => {
+                    // The read tells it, which may bring a response first.
+                    self.broken = true;
+                    out.clear();
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Appends the next request to `out`: its kind, its key, and whether it is a HEAD request.
     fn write_request(&self, arrival: Arrival, out: &mut Buf, now_ns: u64) -> (usize, Key, bool) {
         let plan = &self.worker.shared.plan;
@@ -436,12 +459,8 @@ impl<'a> Exchange<'a> {
     }
 
     fn note_first_byte(&mut self, now_ns: u64) {
-        if let Some(oldest) = self.flights.front_mut()
-            && oldest.first_byte_ns.is_none()
-        {
-            oldest.first_byte_ns = Some(now_ns);
-            self.worker
-                .record_first_byte(oldest.arrival, now_ns - oldest.sent_ns);
+        if let Some(oldest) = self.flights.front_mut() {
+            oldest.first_byte_ns.get_or_insert(now_ns);
         }
     }
 
@@ -449,7 +468,7 @@ impl<'a> Exchange<'a> {
     fn record(&mut self, response: Response, now_ns: u64) {
         debug_assert!(!self.flights.is_empty(), "a response without a request");
         if let Some(flight) = self.flights.pop_front() {
-            self.worker.record_response(flight, now_ns, response);
+            self.worker.record_response(&flight, now_ns, response);
         }
         self.set_deadline();
     }
@@ -473,7 +492,7 @@ impl<'a> Exchange<'a> {
     /// Everything under way has failed.
     fn fail_all(&mut self, now_ns: u64, failure: Failure, why: &str) {
         for flight in self.flights.drain(..) {
-            self.worker.record_failure(flight, now_ns, failure, why);
+            self.worker.record_failure(&flight, now_ns, failure, why);
         }
         self.client.deadline_ns.set(u64::MAX);
     }

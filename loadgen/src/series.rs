@@ -86,11 +86,7 @@ impl Series {
     }
 
     fn interval(&self, second: u64, stats: &Stats) -> Interval {
-        let latency = if self.open_loop {
-            &stats.from_intended
-        } else {
-            &stats.from_send
-        };
+        let latency = stats.latency(self.open_loop);
         let us = |nanoseconds: u64| nanoseconds as f64 / 1e3;
         Interval {
             start_s: second,
@@ -111,8 +107,8 @@ mod tests {
 
     fn part(second: u64, latency_ns: u64) -> Part {
         let mut stats = Stats::new(1);
-        stats.from_send.record(latency_ns).unwrap();
-        stats.statuses.insert(200, 1);
+        stats.at_once.record(latency_ns).unwrap();
+        stats.count_status(200);
         Part { second, stats }
     }
 

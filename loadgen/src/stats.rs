@@ -7,10 +7,13 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use crate::clock::nanos;
+use crate::connection::Flight;
 use crate::schedule::Arrival;
 
 /// Longest time a histogram tells apart; longer ones count as this.
 const TIME_MAX: Duration = Duration::from_secs(3600);
+/// Statuses that a response may have, and those below.
+const STATUSES: usize = 600;
 /// Significant decimal digits of a recorded time.
 const DIGITS: u8 = 3;
 
@@ -21,6 +24,14 @@ pub(crate) type Times = Histogram<u64>;
 #[expect(clippy::expect_used, reason = "the bounds are constants")]
 pub(crate) fn times() -> Times {
     Histogram::new_with_bounds(1, nanos(TIME_MAX), DIGITS).expect("1 ns to 1 h, three digits")
+}
+
+/// What is in both.
+fn sum(one: &Times, other: &Times) -> Times {
+    let mut sum = one.clone();
+    let added = sum.add(other);
+    debug_assert!(added.is_ok(), "all histograms have the same bounds");
+    sum
 }
 
 /// Why a request failed.
@@ -73,20 +84,25 @@ pub(crate) struct Stats {
     pub(crate) failures: BTreeMap<Failure, u64>,
     /// An example of each failure, as the system or the framer put it.
     pub(crate) examples: BTreeMap<Failure, String>,
-    /// Complete responses by status.
-    pub(crate) statuses: BTreeMap<u16, u64>,
+    /// Complete responses by status: an array, since one is looked up for each response.
+    statuses: Vec<u64>,
     /// Complete responses that ended in the time of the measurement, whenever they were due.
     pub(crate) window_responses: u64,
     /// Bytes of their bodies.
     pub(crate) window_body_bytes: u64,
     /// Bytes received in all, warm-up included.
     pub(crate) received_bytes: u64,
-    /// From the intended start to the last byte, of complete responses and of timeouts.
+    /// From the intended start to the last byte, of complete responses and of timeouts; empty in a closed loop, where
+    /// it is the same as from the send.
     pub(crate) from_intended: Times,
-    /// The same from the actual send.
-    pub(crate) from_send: Times,
-    /// From the actual send to the first byte of the response.
-    pub(crate) first_byte: Times,
+    /// From the actual send to a whole response that came in one read: to its first byte and to its last.
+    pub(crate) at_once: Times,
+    /// From the actual send to the last byte of the other responses, and to timeouts.
+    in_parts: Times,
+    /// From the actual send to the first byte of the others.
+    in_parts_first_byte: Times,
+    /// From their first byte to their last.
+    in_parts_body: Times,
     /// How late the generator itself was: from the intended start to the send, where a connection was free.
     pub(crate) lag: Times,
     /// To make a connection, warm-up included.
@@ -130,13 +146,15 @@ impl Stats {
             succeeded: 0,
             failures: BTreeMap::new(),
             examples: BTreeMap::new(),
-            statuses: BTreeMap::new(),
+            statuses: vec![0; STATUSES],
             window_responses: 0,
             window_body_bytes: 0,
             received_bytes: 0,
             from_intended: times(),
-            from_send: times(),
-            first_byte: times(),
+            at_once: times(),
+            in_parts: times(),
+            in_parts_first_byte: times(),
+            in_parts_body: times(),
             lag: times(),
             connect: times(),
             waited: 0,
@@ -148,7 +166,48 @@ impl Stats {
 
     /// Complete responses, whatever their status.
     pub(crate) fn responses(&self) -> u64 {
-        self.statuses.values().sum()
+        self.statuses.iter().sum()
+    }
+
+    /// Those that there were, by status.
+    pub(crate) fn statuses(&self) -> BTreeMap<u16, u64> {
+        let counts = (0..).zip(self.statuses.iter().copied());
+        counts.filter(|&(_, count)| count > 0).collect()
+    }
+
+    pub(crate) fn count_status(&mut self, status: u16) {
+        let count = self.statuses.get_mut(usize::from(status));
+        debug_assert!(count.is_some(), "the framer lets no other status through");
+        if let Some(count) = count {
+            *count += 1;
+        }
+    }
+
+    /// From the actual send to the last byte, of complete responses and of timeouts.
+    pub(crate) fn since_send(&self) -> Times {
+        sum(&self.at_once, &self.in_parts)
+    }
+
+    /// What latency means: from the intended start where there is one, else from the send.
+    pub(crate) fn latency(&self, open_loop: bool) -> Times {
+        if open_loop {
+            self.from_intended.clone()
+        } else {
+            self.since_send()
+        }
+    }
+
+    /// From the actual send to the first byte of the response.
+    pub(crate) fn first_byte(&self) -> Times {
+        sum(&self.at_once, &self.in_parts_first_byte)
+    }
+
+    /// From the first byte of the response to the last: 0 where both came in one read.
+    pub(crate) fn body(&self) -> Times {
+        let mut body = self.in_parts_body.clone();
+        let recorded = body.record_n(0, self.at_once.len());
+        debug_assert!(recorded.is_ok(), "0 is within the bounds");
+        body
     }
 
     pub(crate) fn failed(&self) -> u64 {
@@ -177,13 +236,46 @@ impl Stats {
         }
     }
 
-    /// A measured request ended at `now_ns`, with a response or too late for one.
-    pub(crate) fn record_times(&mut self, arrival: Arrival, sent_ns: u64, now_ns: u64) {
+    /// The response to a measured request ended at `now_ns`.
+    pub(crate) fn record_times(&mut self, flight: &Flight, now_ns: u64, open_loop: bool) {
+        let &Flight {
+            arrival,
+            sent_ns,
+            first_byte_ns,
+            ..
+        } = flight;
         debug_assert!(arrival.intended_ns <= sent_ns && sent_ns <= now_ns);
         self.last_end_ns = now_ns;
-        self.from_send.saturating_record(now_ns - sent_ns);
-        self.from_intended
-            .saturating_record(now_ns - arrival.intended_ns);
+        if open_loop {
+            self.from_intended
+                .saturating_record(now_ns - arrival.intended_ns);
+        }
+        match first_byte_ns {
+            Some(first_byte_ns) if first_byte_ns < now_ns => {
+                self.in_parts.saturating_record(now_ns - sent_ns);
+                self.in_parts_body.saturating_record(now_ns - first_byte_ns);
+                self.record_first_byte(flight);
+            }
+            _ => self.at_once.saturating_record(now_ns - sent_ns),
+        }
+    }
+
+    /// A measured request was given up at `now_ns`: it counts with the time it was waited for.
+    pub(crate) fn record_timeout(&mut self, flight: &Flight, now_ns: u64, open_loop: bool) {
+        self.last_end_ns = now_ns;
+        self.in_parts.saturating_record(now_ns - flight.sent_ns);
+        if open_loop {
+            self.from_intended
+                .saturating_record(now_ns - flight.arrival.intended_ns);
+        }
+    }
+
+    /// The first byte of a response that did not come as a whole.
+    pub(crate) fn record_first_byte(&mut self, flight: &Flight) {
+        if let Some(first_byte_ns) = flight.first_byte_ns {
+            self.in_parts_first_byte
+                .saturating_record(first_byte_ns - flight.sent_ns);
+        }
     }
 
     /// Adds what another thread or a later stretch counted.
@@ -196,8 +288,8 @@ impl Stats {
         for (&failure, why) in &other.examples {
             self.examples.entry(failure).or_insert_with(|| why.clone());
         }
-        for (&status, count) in &other.statuses {
-            *self.statuses.entry(status).or_default() += count;
+        for (count, more) in self.statuses.iter_mut().zip(&other.statuses) {
+            *count += more;
         }
         self.window_responses += other.window_responses;
         self.window_body_bytes += other.window_body_bytes;
@@ -214,8 +306,10 @@ impl Stats {
         }
         for (into, from) in [
             (&mut self.from_intended, &other.from_intended),
-            (&mut self.from_send, &other.from_send),
-            (&mut self.first_byte, &other.first_byte),
+            (&mut self.at_once, &other.at_once),
+            (&mut self.in_parts, &other.in_parts),
+            (&mut self.in_parts_first_byte, &other.in_parts_first_byte),
+            (&mut self.in_parts_body, &other.in_parts_body),
             (&mut self.lag, &other.lag),
             (&mut self.connect, &other.connect),
         ] {

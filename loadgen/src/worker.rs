@@ -342,22 +342,13 @@ impl Worker {
         self.stats.borrow_mut().connect.saturating_record(took_ns);
     }
 
-    pub(crate) fn record_first_byte(&self, arrival: Arrival, took_ns: u64) {
-        if arrival.measured {
-            self.stats
-                .borrow_mut()
-                .first_byte
-                .saturating_record(took_ns);
-        }
-    }
-
     pub(crate) fn record_received(&self, bytes: usize) {
         self.stats.borrow_mut().received_bytes += bytes as u64;
     }
 
     /// A request has been answered.
-    pub(crate) fn record_response(&self, flight: Flight, now_ns: u64, response: Response) {
-        let Flight {
+    pub(crate) fn record_response(&self, flight: &Flight, now_ns: u64, response: Response) {
+        let &Flight {
             arrival,
             kind,
             key,
@@ -382,8 +373,8 @@ impl Worker {
             stats.warmup_failures += u64::from(!expected);
             return;
         }
-        *stats.statuses.entry(response.status).or_default() += 1;
-        stats.record_times(arrival, sent_ns, now_ns);
+        stats.count_status(response.status);
+        stats.record_times(flight, now_ns, self.open_loop);
         stats.record_kind(kind, arrival, now_ns, (true, !expected));
         if expected {
             stats.succeeded += 1;
@@ -393,26 +384,20 @@ impl Worker {
     }
 
     /// A request that was sent got no response.
-    pub(crate) fn record_failure(&self, flight: Flight, now_ns: u64, failure: Failure, why: &str) {
-        let Flight {
-            arrival,
-            kind,
-            sent_ns,
-            ..
-        } = flight;
+    pub(crate) fn record_failure(&self, flight: &Flight, now_ns: u64, failure: Failure, why: &str) {
+        let &Flight { arrival, kind, .. } = flight;
         if let Some(accounts) = &mut *self.accounts.borrow_mut() {
             accounts.lost();
-        }
-        // A timeout counts with the time it was waited for: leaving it out would flatter the server. Other failures
-        // come early and say nothing about how long a response takes.
-        if failure == Failure::Timeout && arrival.measured {
-            self.stats
-                .borrow_mut()
-                .record_times(arrival, sent_ns, now_ns);
         }
         if arrival.measured {
             let mut stats = self.stats.borrow_mut();
             stats.record_kind(kind, arrival, now_ns, (false, true));
+            stats.record_first_byte(flight);
+            // A timeout counts with the time it was waited for: leaving it out would flatter the server. Other
+            // failures come early and say nothing about how long a response takes.
+            if failure == Failure::Timeout {
+                stats.record_timeout(flight, now_ns, self.open_loop);
+            }
         }
         self.fail(arrival, now_ns, failure, why);
     }

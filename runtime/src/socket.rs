@@ -162,6 +162,18 @@ impl Socket {
         (result, buf)
     }
 
+    /// Sends what the kernel takes at once, without the driver: the number of bytes.
+    ///
+    /// For one who sends little and has nothing else to do in this turn: the bytes leave now and not at the end of the
+    /// turn, and there is no completion to wait for. No other write may be under way. Cost: one system call.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock`: nothing was taken, wait in [`Socket::send_all`]; else as there.
+    pub fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
+        SockRef::from(self).send_with_flags(bytes, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+    }
+
     /// Waits until there is something to read, the end, or an error, without holding a buffer.
     ///
     /// # Errors

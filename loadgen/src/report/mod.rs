@@ -93,6 +93,8 @@ pub struct Report {
     pub latency_from_send: Latency,
     /// From the actual send to the first byte of the response.
     pub first_byte: Latency,
+    /// From the first byte of the response to the last; 0 where both came in one read.
+    pub body: Latency,
     /// To make a connection, warm-up included.
     pub connect: Latency,
     /// How late the generator itself sent what a connection was free for; open loop only.
@@ -266,12 +268,13 @@ impl Report {
             responses_per_second: per_second(stats.window_responses),
             body_bytes_per_second: per_second(stats.window_body_bytes),
             received_bytes: stats.received_bytes,
-            statuses: stats.statuses.clone(),
+            statuses: stats.statuses(),
             errors: stats.failures.clone(),
             error_examples: stats.examples.clone(),
             latency_from_intended: open.then(|| Latency::of(&stats.from_intended)),
-            latency_from_send: Latency::of(&stats.from_send),
-            first_byte: Latency::of(&stats.first_byte),
+            latency_from_send: Latency::of(&stats.since_send()),
+            first_byte: Latency::of(&stats.first_byte()),
+            body: Latency::of(&stats.body()),
             connect: Latency::of(&stats.connect),
             lag: open.then(|| Latency::of(&stats.lag)),
             intervals: outcome.intervals.clone(),
@@ -350,11 +353,7 @@ fn microseconds(nanoseconds: u64) -> f64 {
 /// What a goal is judged by.
 fn measured(measure: Measure, open: bool, outcome: &Outcome) -> f64 {
     let stats = &outcome.stats;
-    let latency = if open {
-        &stats.from_intended
-    } else {
-        &stats.from_send
-    };
+    let latency = stats.latency(open);
     match measure {
         // Nothing measured holds no goal.
         Measure::Quantile(_) | Measure::Mean | Measure::Max if latency.is_empty() => f64::INFINITY,

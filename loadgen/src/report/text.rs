@@ -156,8 +156,9 @@ fn write_latencies(page: &mut String, report: &Report) -> fmt::Result {
     let lines = [
         (" from intended", report.latency_from_intended.as_ref()),
         (" from send", Some(&report.latency_from_send)),
-        (" to first byte", Some(&report.first_byte)),
-        (" to connect", Some(&report.connect)),
+        ("   to connect", Some(&report.connect)),
+        ("   to 1st byte", Some(&report.first_byte)),
+        ("   body", Some(&report.body)),
         (" generator lag", report.lag.as_ref()),
     ];
     for (name, latency) in lines {
@@ -206,6 +207,7 @@ fn write_latencies(page: &mut String, report: &Report) -> fmt::Result {
 /// A time in the unit that gives three or four digits.
 pub(crate) fn time(microseconds: f64) -> String {
     match microseconds {
+        us if us < 0.001 => "0".into(),
         us if us < 10.0 => format!("{us:.2} us"),
         us if us < 1_000.0 => format!("{us:.0} us"),
         us if us < 10_000.0 => format!("{:.2} ms", us / 1e3),

@@ -27,6 +27,7 @@ impl Parser {
     pub(super) fn parse(&mut self, bytes: &[u8]) -> Parsed {
         if let Some(request) = self.request {
             if bytes.starts_with(&self.head) {
+                self.unlike = 0;
                 return Parsed::Whole(request);
             }
             if bytes.is_empty() {
