@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, BufRead, Read as _, Write};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
@@ -24,6 +24,7 @@ Examples:
   ringgate                          serve the built-in configuration on 127.0.0.1:8080
   ringgate run -c ringgate.toml     serve a configuration
   ringgate check -c ringgate.toml   say what is wrong with it, without starting anything
+  ringgate bench -c ringgate.toml   put load on it, with an upstream of its own
 
 Exit codes: 0 done, 1 failed at run time, 2 wrong usage, 78 bad configuration.";
 
@@ -33,6 +34,13 @@ Examples:
   ringgate hash-key mobile --generate >> api-keys
 
 The key is never an argument: those of a process are shown to everybody.";
+
+const BENCH_HELP: &str = "\
+Listeners and admin move to free ports of 127.0.0.1, endpoints become the server built into ringgate-load, the access log is
+off. Each limit that a route has alone is asked beyond what it gives and compared with an ideal bucket; then a mix with one
+request for each route is sent.
+
+Exit codes: 0 no errors, 1 requests failed or it could not run, 3 generator-bound, 4 a goal was missed, 78 bad configuration.";
 
 /// An API gateway on io_uring for hosts that want the most requests per core.
 #[derive(Debug, Parser)]
@@ -52,6 +60,9 @@ enum Command {
     /// Serve until TERM or INT (what `ringgate` alone does).
     #[command(after_help = EXAMPLES)]
     Run(RunArgs),
+    /// Start the gateway, an upstream and load in one, with requests that the routes ask for, and say how it went.
+    #[command(after_help = BENCH_HELP)]
+    Bench(BenchArgs),
     /// Say what is wrong with a configuration: `ok`, or one problem a line and exit code 78.
     #[command(alias = "validate", after_help = EXAMPLES)]
     Check(RawCheckArgs),
@@ -79,6 +90,43 @@ pub struct RunArgs {
     /// Worker threads, in place of `runtime.workers`.
     #[arg(long, value_name = "N")]
     pub workers: Option<NonZeroUsize>,
+}
+
+/// What `bench` is told.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct BenchArgs {
+    /// The configuration.
+    #[arg(short, long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Open loop: requests per second, as `ringgate-load --rate` takes them [default: a closed loop].
+    #[arg(short, long, value_name = "RATE")]
+    pub rate: Option<String>,
+    /// How long the mix is sent.
+    #[arg(short, long, value_name = "TIME", default_value = "10s")]
+    pub duration: String,
+    /// How long it is sent before that.
+    #[arg(long, value_name = "TIME", default_value = "1s")]
+    pub warmup: String,
+    /// Connections [default: as `ringgate-load`].
+    #[arg(long, value_name = "N")]
+    pub connections: Option<NonZeroU32>,
+    /// Goals, such as 'p99<5ms,errors<0.1%'.
+    #[arg(long, value_name = "GOALS")]
+    pub slo: Option<String>,
+    /// Write everything as JSON; `-` is standard output, instead of the summary.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Worker threads, in place of `runtime.workers`.
+    #[arg(long, value_name = "N")]
+    pub workers: Option<NonZeroUsize>,
+}
+
+impl BenchArgs {
+    /// Standard output has JSON and nothing else.
+    #[must_use]
+    pub fn json_to_stdout(&self) -> bool {
+        self.json.as_deref() == Some(std::path::Path::new("-"))
+    }
 }
 
 #[derive(Args, Debug)]
@@ -124,6 +172,8 @@ pub enum Invocation {
     Check(CheckArgs),
     /// Make the line of a key.
     HashKey(HashKeyArgs),
+    /// Put load on a configuration.
+    Bench(BenchArgs),
 }
 
 impl Invocation {
@@ -147,6 +197,7 @@ impl Invocation {
             (Some(Command::Check(check)), _) => (check.format, check.config, check.verbose),
             (None, true) => (CheckFormat::Text, cli.run.config, false),
             (Some(Command::Run(run)), _) => return Ok(Self::run(run, from_env)),
+            (Some(Command::Bench(bench)), _) => return Ok(Self::Bench(bench)),
             (None, false) => return Ok(Self::run(cli.run, from_env)),
         };
         let config = config.or(from_env).ok_or_else(|| {
@@ -372,6 +423,7 @@ mod tests {
             Invocation::Run(run) => run.config,
             Invocation::Check(check) => Some(check.config),
             Invocation::HashKey(_) => None,
+            Invocation::Bench(bench) => Some(bench.config),
         };
         for line in ["ringgate", "ringgate run", "ringgate check", "ringgate -t"] {
             assert_eq!(config(line, "e.toml"), Some("e.toml".into()), "{line}");

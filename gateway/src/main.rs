@@ -28,6 +28,9 @@ fn main() -> ExitCode {
             cli::hash_key(&arguments, &mut io::stdin().lock(), &mut out, &mut told)
                 .unwrap_or(cli::EXIT_FAILURE)
         }
+        Ok(Invocation::Bench(arguments)) => {
+            gateway::bench::run(&arguments, &|name| std::env::var(name).ok())
+        }
         Err(usage) => usage.exit(),
     };
     ExitCode::from(code)

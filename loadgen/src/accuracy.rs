@@ -7,8 +7,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use limiter::Rate;
 use serde::Serialize;
 
+use crate::clock::nanos;
 use crate::keys::Key;
 use crate::units;
 
@@ -23,34 +25,42 @@ pub struct Limit {
 /// Keys that a thread keeps a bucket for; a request of another key is not judged.
 const KEYS_MAX: u64 = 1 << 24;
 
+impl Limit {
+    /// A rate, and a burst, which is the rate's number unless given.
+    ///
+    /// # Errors
+    ///
+    /// A rate beyond what nanoseconds can tell apart, a burst of 0.
+    pub fn new(rate: Rate, burst: Option<u64>) -> Result<Self, String> {
+        let period_ns = nanos(rate.period) / rate.units.get();
+        if period_ns == 0 {
+            return Err(format!("{rate}: more than one request per nanosecond"));
+        }
+        let burst = burst.unwrap_or_else(|| rate.units.get());
+        if burst == 0 {
+            return Err("a burst of 0 would refuse everything".into());
+        }
+        Ok(Self { period_ns, burst })
+    }
+}
+
 impl FromStr for Limit {
     type Err = String;
 
-    /// `100/s`, `30/m:10`: a rate per second, minute or hour, and a burst, which is the rate's number unless given.
+    /// `100/s`, `30/m:10`: a rate per second, minute, hour or day, and a burst after a colon. Numbers may have a `k`
+    /// or an `m` for thousands and millions.
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || {
-            format!("`{text}` is not a limit: write 100/s, 100/s:200 (a burst of 200) or 30/m:5")
-        };
+        let wrong =
+            |why: String| format!("{why}; a limit is 100/s, 100/s:200 (a burst of 200) or 30/m:5");
         let (rate, burst) = match text.split_once(':') {
             Some((rate, burst)) => (rate, Some(units::count(burst)?)),
             None => (text, None),
         };
-        let (number, unit) = rate.split_once('/').ok_or_else(wrong)?;
-        let number = units::count(number)?;
-        let unit_s: u64 = match unit {
-            "s" => 1,
-            "m" => 60,
-            "h" => 3600,
-            _ => return Err(wrong()),
+        let rate = match rate.split_once('/') {
+            Some((number, period)) => format!("{}/{period}", units::count(number)?).parse(),
+            None => rate.parse(),
         };
-        let period_ns = unit_s * 1_000_000_000 / number;
-        if period_ns == 0 {
-            return Err(format!("`{text}`: more than one request per nanosecond"));
-        }
-        Ok(Self {
-            period_ns,
-            burst: burst.unwrap_or(number),
-        })
+        rate.and_then(|rate| Self::new(rate, burst)).map_err(wrong)
     }
 }
 
@@ -338,7 +348,7 @@ mod tests {
             }
         );
         assert_eq!("100/s".parse::<Limit>().unwrap().burst, 100);
-        for text in ["", "100", "100/d", "0/s", "100/s:0", "2000m/s"] {
+        for text in ["", "100", "100/w", "0/s", "100/s:0", "2000m/s"] {
             assert!(text.parse::<Limit>().is_err(), "{text}");
         }
     }

@@ -11,6 +11,7 @@ pub mod cli;
 mod clock;
 mod compare;
 mod connection;
+mod gateway_config;
 pub mod keys;
 mod live;
 pub mod plan;

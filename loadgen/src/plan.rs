@@ -86,8 +86,8 @@ pub enum Pacing {
 pub enum Expected {
     /// 2xx and 3xx.
     Success,
-    /// Those and 429: a limiter is being watched.
-    SuccessOrLimited,
+    /// Those and the status of a refusal: a limiter is being watched.
+    SuccessOrLimited(u16),
     /// Exactly these.
     These(Vec<u16>),
 }
@@ -97,14 +97,11 @@ impl Expected {
     pub(crate) fn contains(&self, status: u16) -> bool {
         match self {
             Self::Success => (200..400).contains(&status),
-            Self::SuccessOrLimited => (200..400).contains(&status) || status == LIMITED,
+            Self::SuccessOrLimited(limited) => (200..400).contains(&status) || status == *limited,
             Self::These(statuses) => statuses.contains(&status),
         }
     }
 }
-
-/// Too Many Requests (RFC 6585 section 4): what a limiter says when it refuses.
-pub(crate) const LIMITED: u16 = 429;
 
 /// A kind of request.
 #[derive(Clone, Debug)]
@@ -134,6 +131,8 @@ pub struct Plan {
     pub key_as: KeyAs,
     /// The limit that each key should get exactly.
     pub limit: Option<Limit>,
+    /// The status of a refusal.
+    pub limited: u16,
     /// How requests start.
     pub mode: Mode,
     /// Closed loop: connections. Open loop: connections opened before the start.

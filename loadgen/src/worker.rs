@@ -13,7 +13,7 @@ use crate::accuracy::Accounts;
 use crate::clock::{Clock, nanos};
 use crate::connection::{self, Client, Flight};
 use crate::keys::{Draw, Key};
-use crate::plan::{LIMITED, Plan};
+use crate::plan::Plan;
 use crate::response::Response;
 use crate::schedule::{Arrival, Next, Schedule, Share};
 use crate::series::Part;
@@ -356,7 +356,7 @@ impl Worker {
             ..
         } = flight;
         if let Some(accounts) = &mut *self.accounts.borrow_mut() {
-            accounts.answered(key, sent_ns, response.status != LIMITED);
+            accounts.answered(key, sent_ns, response.status != self.shared.plan.limited);
         }
         let expected = self.shared.plan.kinds[kind]
             .expected

@@ -337,7 +337,7 @@ impl Kind for Frequency {
     fn read(&self, written: Written<'_>) -> Result<Rate, String> {
         match written {
             Written::Text(text) => {
-                let rate = units::parse_rate(text)?;
+                let rate: Rate = text.parse()?;
                 bounded(rate, rate.units.get(), (1, self.units_max), |each| {
                     format!("{each} units")
                 })
@@ -349,7 +349,7 @@ impl Kind for Frequency {
         }
     }
     fn show(&self, value: &Rate) -> String {
-        format!("\"{}\"", units::show_rate(*value))
+        format!("\"{value}\"")
     }
 }
 

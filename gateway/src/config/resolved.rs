@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
+pub use limiter::Rate;
 
 use super::jwt::JwtConfig;
 
@@ -489,15 +490,6 @@ pub enum OverrideValue {
     Address(IpAddr),
     /// Of any other part, as it is counted: decoded, a host in lower case.
     Text(String),
-}
-
-/// A rate: so many units in a period.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    /// Units in one period.
-    pub units: NonZeroU64,
-    /// The period: one second, minute, hour or day.
-    pub period: Duration,
 }
 
 /// A part of what a limit counts by.

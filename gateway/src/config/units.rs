@@ -1,11 +1,8 @@
-//! Durations, sizes and rates as text: `1m30s`, `64KiB`, `100/s`.
+//! Durations, sizes and speeds as text: `1m30s`, `64KiB`, `256B/s`. Rates are read by the limiter's own type.
 //!
 //! A quantity always carries its unit. An error says what is wrong and what to write; it may show the text.
 
-use std::num::NonZeroU64;
 use std::time::Duration;
-
-use super::resolved::Rate;
 
 const DURATION_UNITS: [(&str, u64); 5] = [
     ("d", 86_400_000),
@@ -31,8 +28,6 @@ const SIZE_UNITS: [(&str, u64); 13] = [
     ("G", 1 << 30),
     ("T", 1 << 40),
 ];
-
-const RATE_PERIODS: [(&str, u64); 4] = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
 
 /// Reads `250ms`, `5s`, `1m30s`; units from the largest to the smallest, each at most once.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -107,34 +102,6 @@ pub(super) fn parse_byte_rate(text: &str) -> Result<u64, String> {
     parse_size(size)
 }
 
-/// Reads `100/s`, `30/m`, `30r/m`, `5/h`, `1/d`.
-pub(super) fn parse_rate(text: &str) -> Result<Rate, String> {
-    let shape = || format!("`{text}` is not a rate; write one such as \"100/s\" (or /m, /h, /d)");
-    let (number, after) = leading_number(text).ok_or_else(shape)?;
-    if after.is_empty() {
-        return Err(format!(
-            "add a period to the rate: \"{text}/s\" (or /m, /h, /d)"
-        ));
-    }
-    let period = after
-        .strip_prefix('r')
-        .unwrap_or(after)
-        .strip_prefix('/')
-        .ok_or_else(shape)?;
-    let Some(&(_, seconds)) = RATE_PERIODS.iter().find(|&&(name, _)| name == period) else {
-        return Err(format!(
-            "`{period}` is not a period; use s, m, h or d, as in \"100/s\""
-        ));
-    };
-    let units = number.ok_or_else(|| format!("`{text}` is too large"))?;
-    let units = NonZeroU64::new(units)
-        .ok_or("a rate of 0 would refuse everything; write a `respond` route for that")?;
-    Ok(Rate {
-        units,
-        period: Duration::from_secs(seconds),
-    })
-}
-
 /// The digits at the start of `text` as a number (`None` inside: too large) and what follows them.
 fn leading_number(text: &str) -> Option<(Option<u64>, &str)> {
     let digits_end = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -171,16 +138,6 @@ pub(super) fn show_size(bytes: u64) -> String {
             || format!("{bytes}B"),
             |(name, unit)| format!("{}{name}", bytes / unit),
         )
-}
-
-/// A rate as the reader takes it: `100/s`.
-pub(super) fn show_rate(rate: Rate) -> String {
-    let seconds = rate.period.as_secs();
-    let period = RATE_PERIODS
-        .iter()
-        .find(|&&(_, each)| each == seconds)
-        .map_or("s", |&(name, _)| name);
-    format!("{}/{period}", rate.units)
 }
 
 #[cfg(test)]
@@ -259,52 +216,22 @@ mod tests {
     }
 
     #[test]
-    fn reads_rates_with_a_period() {
-        for (text, units, seconds) in [
-            ("100/s", 100, 1),
-            ("30/m", 30, 60),
-            ("30r/m", 30, 60),
-            ("5/h", 5, 3600),
-            ("1/d", 1, 86_400),
-        ] {
-            let rate = parse_rate(text).unwrap();
-            assert_eq!(
-                (rate.units.get(), rate.period.as_secs()),
-                (units, seconds),
-                "{text}"
-            );
-        }
-        for text in [
-            "",
-            "100",
-            "0/s",
-            "/s",
-            "1/",
-            "1/y",
-            "1/2s",
-            "1.5/s",
-            "1rr/s",
-            "99999999999999999999/s",
-        ] {
-            assert!(parse_rate(text).is_err(), "{text}");
-        }
+    fn reads_speeds_in_bytes_per_second() {
         assert_eq!(parse_byte_rate("256B/s"), Ok(256));
         assert!(parse_byte_rate("256B").is_err());
     }
 
     proptest! {
         #[test]
-        fn shown_values_read_back(ms in 0..u64::from(u32::MAX), bytes: u64, units in 1..u64::MAX) {
+        fn shown_values_read_back(ms in 0..u64::from(u32::MAX), bytes: u64) {
             let duration = Duration::from_millis(ms);
             prop_assert_eq!(parse_duration(&show_duration(duration)), Ok(duration));
             prop_assert_eq!(parse_size(&show_size(bytes)), Ok(bytes));
-            let rate = Rate { units: NonZeroU64::new(units).unwrap(), period: Duration::from_secs(60) };
-            prop_assert_eq!(parse_rate(&show_rate(rate)), Ok(rate));
         }
 
         #[test]
         fn no_text_panics(text in "[0-9a-zA-Z/ .é-]{0,24}") {
-            drop((parse_duration(&text), parse_size(&text), parse_rate(&text), parse_byte_rate(&text)));
+            drop((parse_duration(&text), parse_size(&text), parse_byte_rate(&text)));
         }
     }
 }

@@ -20,6 +20,7 @@ mod support;
 mod access_log;
 mod admin;
 mod api_keys;
+mod bench;
 mod bounds;
 mod descriptors;
 mod drain;

@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue, Method};
 
 use super::Error;
 use crate::accuracy::Limit;
+use crate::gateway_config;
 use crate::keys::{self, KeyAs, Keys};
 use crate::live::Show;
 use crate::plan::{Expected, Kind, Mode, Pacing, Plan};
@@ -80,6 +81,10 @@ pub(super) struct RunArgs {
     /// The limit each key should get, such as 100/s or 100/s:200 (a burst of 200): compares with the ideal bucket.
     #[arg(long, value_name = "LIMIT")]
     limit: Option<Limit>,
+    /// The same from the gateway's configuration: FILE, or FILE:LIMIT where it has several; says also where the key
+    /// shows and which status is a refusal.
+    #[arg(long, value_name = "FILE[:LIMIT]", conflicts_with = "limit")]
+    limit_config: Option<String>,
     /// A new connection for every request.
     #[arg(long, conflicts_with = "pipeline")]
     no_keepalive: bool,
@@ -271,7 +276,8 @@ fn factor(text: &str) -> Result<f64, String> {
 }
 
 impl RunArgs {
-    pub(super) fn into_plan(self) -> Result<Plan, Error> {
+    pub(super) fn into_plan(mut self) -> Result<Plan, Error> {
+        let limited = self.read_limit_config().map_err(Error::usage)?;
         if self.timeout.is_zero() {
             return Err(Error::usage("--timeout 0 would fail every request"));
         }
@@ -292,7 +298,7 @@ impl RunArgs {
         }
         let by_default = self.requests.is_none().then_some(DURATION);
         let size = self.size()?;
-        let work = self.work(size.threads)?;
+        let work = self.work(size.threads, limited)?;
         let mode = match self.rate {
             None => Mode::Closed,
             Some(rate) => Mode::Open {
@@ -307,6 +313,7 @@ impl RunArgs {
             keys: self.keys,
             key_as: work.key_as,
             limit: self.limit,
+            limited,
             mode,
             connections: size.connections,
             connections_max: size.connections_max,
@@ -322,6 +329,24 @@ impl RunArgs {
             slo: self.slo,
             seed: self.seed,
         })
+    }
+
+    /// Takes limit and place of the key from the gateway's configuration, if there is one; the status of a refusal.
+    fn read_limit_config(&mut self) -> Result<u16, String> {
+        let Some(given) = &self.limit_config else {
+            return Ok(LIMITED);
+        };
+        let (file, name) = match given.rsplit_once(':') {
+            Some((file, name)) if !Path::new(given).exists() => (file, Some(name)),
+            _ => (given.as_str(), None),
+        };
+        let text = std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?;
+        let found = gateway_config::find(&text, name).map_err(|why| format!("{file}: {why}"))?;
+        if self.keys.is_some() && self.key_as.is_none() {
+            self.key_as = found.key.iter().find_map(|part| key_as(part));
+        }
+        self.limit = Some(found.limit);
+        Ok(found.status)
     }
 
     fn size(&self) -> Result<Size, Error> {
@@ -357,7 +382,7 @@ impl RunArgs {
         })
     }
 
-    fn work(&self, threads: u32) -> Result<Work, Error> {
+    fn work(&self, threads: u32, limited: u16) -> Result<Work, Error> {
         let target = self
             .url
             .clone()
@@ -369,7 +394,7 @@ impl RunArgs {
         };
         let kinds = entries
             .into_iter()
-            .map(|entry| self.kind(entry, &target, &key_as))
+            .map(|entry| self.kind(entry, &target, &key_as, limited))
             .collect::<Result<Vec<_>, _>>()
             .map_err(Error::usage)?;
         let in_request = kinds.iter().any(|kind| kind.template.has_key());
@@ -418,13 +443,19 @@ impl RunArgs {
         })
     }
 
-    fn kind(&self, entry: Entry, target: &Target, key_as: &KeyAs) -> Result<Kind, String> {
+    fn kind(
+        &self,
+        entry: Entry,
+        target: &Target,
+        key_as: &KeyAs,
+        limited: u16,
+    ) -> Result<Kind, String> {
         if entry.request.method == Method::CONNECT {
             return Err("CONNECT is not supported: what follows it is not HTTP".into());
         }
         let by_default = || match self.limit {
             _ if !self.expect.is_empty() => Expected::These(self.expect.clone()),
-            Some(_) => Expected::SuccessOrLimited,
+            Some(_) => Expected::SuccessOrLimited(limited),
             None => Expected::Success,
         };
         Ok(Kind {
@@ -436,6 +467,18 @@ impl RunArgs {
             name: entry.name,
             weight: entry.weight,
         })
+    }
+}
+
+/// Too Many Requests (RFC 6585 section 4): what a limiter says when it refuses, unless its configuration says otherwise.
+const LIMITED: u16 = 429;
+
+/// Where a key that the gateway's limits count by can be put; `None`: only a template can.
+fn key_as(part: &str) -> Option<KeyAs> {
+    match part.split_once(':') {
+        None if part == "client_ip" => Some(KeyAs::Source),
+        Some(("header", name)) => name.parse().ok().map(KeyAs::Header),
+        _ => None,
     }
 }
 

@@ -116,6 +116,17 @@ fn write_accuracy(page: &mut String, report: &Report) -> fmt::Result {
             )?;
         }
     }
+    if let Some(worst) = &accuracy.worst_second {
+        let off = worst.granted as f64 - worst.ideal as f64;
+        write!(
+            page,
+            "\n           worst second: the one from {} s, {} of {} ({:+.2} %)",
+            worst.start_s,
+            worst.granted,
+            worst.ideal,
+            off / worst.ideal.max(1) as f64 * 100.0
+        )?;
+    }
     writeln!(page)
 }
 

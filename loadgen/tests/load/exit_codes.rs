@@ -219,7 +219,7 @@ fn the_json_has_the_documented_fields() {
     let keys =
         |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
     assert_eq!(report["schema"], "ringgate-load/1");
-    let expected = "address arrivals body_bytes_per_second connect connections connections_max cpu driver \
+    let expected = "address arrivals body body_bytes_per_second connect connections connections_max cpu driver \
         driver_fallback driver_flags error_examples errors first_byte intervals keys kinds lag latency_from_intended latency_from_send limit \
         limiter_accuracy measured_s mode pipeline rate rate_per_second_intended received_bytes request requests responses_per_second schema \
         statuses target threads verdict version warmup_s";
