@@ -123,6 +123,7 @@ fn pool(criterion: &mut Criterion) {
             listeners: 1,
             upstreams: 1,
             limits: 2,
+            network_lists: 0,
         },
     );
     let mut executor = Executor::new(Options {

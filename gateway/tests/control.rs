@@ -32,6 +32,7 @@ fn start(resolver: Resolver) -> Running {
         listeners: 1,
         upstreams: 0,
         limits: 0,
+        network_lists: 0,
     };
     let state = AdminState {
         lifecycle: Arc::new(Lifecycle::default()),

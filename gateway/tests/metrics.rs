@@ -22,6 +22,7 @@ fn labels() -> Labels {
         upstreams: names(&["api"]),
         limits: names(&["per_client"]),
         authenticators: Vec::new(),
+        network_lists: Vec::new(),
     }
 }
 
@@ -30,6 +31,7 @@ fn workers(count: usize) -> Vec<Arc<WorkerMetrics>> {
         listeners: 2,
         upstreams: 1,
         limits: 1,
+        network_lists: 0,
     };
     (0..count)
         .map(|worker| WorkerMetrics::new(worker, shape))

@@ -139,6 +139,7 @@ fn requests_allocate_nothing(choice: Choice) {
         listeners: 1,
         upstreams: 1,
         limits: 2,
+        network_lists: 0,
     };
     let metrics = WorkerMetrics::new(0, shape);
     let (log, mut records) = ring(0, RING_BYTES, thread::current());

@@ -1,5 +1,6 @@
 //! From a file or an embedded text to a [`Config`].
 
+use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::path::Path;
 
@@ -11,7 +12,10 @@ use super::key::{Key, Keys, Nested};
 use super::kind::Integer;
 use super::resolved::{AdminConfig, Config, KeyPart, LimitConfig};
 use super::section::{Reader, Section};
-use super::{api_keys, consumers, jwt, limits, listeners, routes, runtime, telemetry, upstreams};
+use super::{
+    api_keys, consumers, jwt, limits, listeners, network_lists, routes, runtime, telemetry,
+    upstreams,
+};
 
 /// The format that this version reads.
 const VERSION: u64 = 1;
@@ -34,6 +38,7 @@ pub(super) static KEYS: Keys = Keys {
         &LISTENERS,
         &UPSTREAMS,
         &LIMITS,
+        &NETWORK_LISTS,
         &CONSUMERS,
         &API_KEYS,
         &JWT,
@@ -73,6 +78,13 @@ static LIMITS: Nested = Nested {
     expects: "tables by name: [limits.NAME]",
     absent: "none",
     text: "Limits, see `[limits.NAME]`.",
+};
+
+static NETWORK_LISTS: Nested = Nested {
+    name: "network_lists",
+    expects: "tables by name: [network_lists.NAME]",
+    absent: "none",
+    text: "Networks of clients, see `[network_lists.NAME]`.",
 };
 
 static CONSUMERS: Nested = Nested {
@@ -263,6 +275,7 @@ fn decode<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Confi
     let upstreams = upstreams::read(top.named_tables(&UPSTREAMS, &upstreams::KEYS));
     let route_names = top.peek(&ROUTES, "name");
     let limits = limits::read(top.named_tables(&LIMITS, &limits::KEYS), &route_names);
+    let network_lists = network_lists::read(top.named_tables(&NETWORK_LISTS, &network_lists::KEYS));
     let consumers = consumers::read(top.named_tables(&CONSUMERS, &consumers::KEYS));
     let mut authenticators = Named::default();
     api_keys::read(
@@ -277,25 +290,14 @@ fn decode<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Confi
     );
     let authenticators = authenticators.list;
     let names = routes::Names {
-        upstreams: upstreams
-            .iter()
-            .zip(0..)
-            .map(|(each, index)| (&*each.name, index))
-            .collect(),
-        limits: limits
-            .iter()
-            .zip(0..)
-            .map(|(each, index)| (&*each.name, index))
-            .collect(),
+        upstreams: indices(&upstreams, |each| &each.name),
+        limits: indices(&limits, |each| &each.name),
         identity_limits: limits
             .iter()
             .map(|each| each.key.iter().any(KeyPart::is_of_caller))
             .collect(),
-        authenticators: authenticators
-            .iter()
-            .zip(0..)
-            .map(|(each, index)| (&*each.name, index))
-            .collect(),
+        network_lists: indices(&network_lists, |each| &each.name),
+        authenticators: indices(&authenticators, |each| &each.name),
     };
     let routes = routes::read(&top.tables(&ROUTES, &routes::KEYS), &names);
     Some(Config {
@@ -309,10 +311,16 @@ fn decode<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Confi
             .collect(),
         upstreams,
         limits,
+        network_lists,
         consumers,
         authenticators,
         routes,
     })
+}
+
+/// Indices by name.
+fn indices<T>(all: &[T], name: impl Fn(&T) -> &str) -> BTreeMap<&str, usize> {
+    all.iter().map(name).zip(0..).collect()
 }
 
 /// The claims that limits count by, each once.

@@ -22,6 +22,7 @@ mod listeners;
 mod load;
 mod matching;
 mod nearest;
+mod network_lists;
 mod reference;
 mod resolved;
 mod respond;
@@ -42,6 +43,7 @@ pub use matching::{
     PATH_CAPTURES_MAX, PATH_REGEXES_PER_HOST_MAX, PATH_SEGMENTS_MAX, PathPattern, PathTemplate,
     Pattern, ROUTES_PER_PATH_MAX, TemplateSegment, ValuePattern,
 };
+pub use network_lists::{NetworkListConfig, NetworkMode, NetworkVerdict};
 pub use reference::reference;
 pub use resolved::{
     AccessConfig, AccessLogConfig, Action, AdminConfig, ApiKey, ApiKeysConfig, AuthenticatorConfig,
@@ -49,6 +51,6 @@ pub use resolved::{
     EndpointAddress, EndpointConfig, FileState, FixedResponse, GROUPS_MAX, HostPattern,
     JwtAlgorithm, KeyPart, LIMIT_KEY_PARTS_MAX, LIMIT_OVERRIDES_MAX, LimitConfig, LimitMode,
     ListenerConfig, LogFormat, LogSink, MaxKeys, OverrideConfig, OverrideKey, OverrideValue,
-    PathPolicy, ROUTE_AUTH_MAX, ROUTE_LIMITS_MAX, Rate, ResponseFault, ResponseFaults, RouteConfig,
-    RuntimeConfig, Steer, UnderscoreHeaders, UpstreamConfig,
+    PathPolicy, ROUTE_AUTH_MAX, ROUTE_LIMITS_MAX, ROUTE_NETWORK_LISTS_MAX, Rate, ResponseFault,
+    ResponseFaults, RouteConfig, RuntimeConfig, Steer, UnderscoreHeaders, UpstreamConfig,
 };

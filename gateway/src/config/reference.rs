@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 
 use super::key::{Keys, Row};
 use super::{
-    api_keys, consumers, jwt, limits, listeners, load, respond, routes, runtime, telemetry,
-    upstreams,
+    api_keys, consumers, jwt, limits, listeners, load, network_lists, respond, routes, runtime,
+    telemetry, upstreams,
 };
 
 /// The sections in the order of the page.
-static SECTIONS: [&Keys; 16] = [
+static SECTIONS: [&Keys; 17] = [
     &load::KEYS,
     &runtime::KEYS,
     &telemetry::ADMIN_KEYS,
@@ -21,6 +21,7 @@ static SECTIONS: [&Keys; 16] = [
     &upstreams::ENDPOINT_KEYS,
     &limits::KEYS,
     &limits::OVERRIDE_KEYS,
+    &network_lists::KEYS,
     &consumers::KEYS,
     &api_keys::KEYS,
     &jwt::KEYS,
@@ -104,6 +105,7 @@ mod tests {
                 format!("{listener}[[upstreams.NAME.endpoints]]\naddress = 'a:1'\n{lines}")
             }
             "[limits.NAME]" => format!("{listener}{header}\nrate = '5/s'\n{lines}"),
+            "[network_lists.NAME]" => format!("{listener}{header}\notherwise = 'deny'\n{lines}"),
             "[jwt.NAME]" => format!(
                 "{listener}{header}\nissuer = 'any'\naudience = 'any'\nkey_file = 'tests/keys/p256.pem'\n{lines}"
             ),

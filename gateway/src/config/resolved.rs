@@ -13,6 +13,7 @@ use ipnet::IpNet;
 pub use limiter::Rate;
 
 use super::jwt::JwtConfig;
+use super::network_lists::NetworkListConfig;
 
 use super::matching::{Conditions, PathPattern};
 
@@ -33,6 +34,8 @@ pub struct Config {
     pub upstreams: Vec<UpstreamConfig>,
     /// Limits by index; routes refer to them by that index.
     pub limits: Vec<LimitConfig>,
+    /// Lists of networks by index; routes refer to them by that index.
+    pub network_lists: Vec<NetworkListConfig>,
     /// Consumers by name, in the order of the file.
     pub consumers: Vec<ConsumerConfig>,
     /// Authenticators by index; routes refer to them by that index. No two have one name.
@@ -569,6 +572,8 @@ pub struct RouteConfig {
     pub conditions: Conditions,
     /// What is done with a request.
     pub action: Action,
+    /// Indices into `Config::network_lists`, asked in this order; at most [`ROUTE_NETWORK_LISTS_MAX`].
+    pub network_lists: Vec<usize>,
     /// Who may use it.
     pub access: AccessConfig,
     /// Indices into `Config::limits`, in the order of the file; at most [`ROUTE_LIMITS_MAX`].
@@ -582,6 +587,9 @@ pub struct RouteConfig {
     /// Trailer fields pass in both directions, whether or not the receiver asked for them.
     pub trailers: bool,
 }
+
+/// Most lists of networks of a route.
+pub const ROUTE_NETWORK_LISTS_MAX: usize = 4;
 
 /// Who may use a route.
 #[derive(Clone, Debug, Default)]

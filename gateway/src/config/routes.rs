@@ -15,7 +15,8 @@ use super::matching::{
     PathTemplate, Pattern, ROUTES_PER_PATH_MAX, TemplateSegment,
 };
 use super::resolved::{
-    AccessConfig, Action, HostPattern, ROUTE_AUTH_MAX, ROUTE_LIMITS_MAX, RouteConfig,
+    AccessConfig, Action, HostPattern, ROUTE_AUTH_MAX, ROUTE_LIMITS_MAX, ROUTE_NETWORK_LISTS_MAX,
+    RouteConfig,
 };
 use super::respond;
 use super::section::{Located, Section};
@@ -38,6 +39,7 @@ pub(super) static KEYS: Keys = Keys {
         &conditions::CLIENT_NETWORKS,
         &UPSTREAM,
         &RESPOND,
+        &NETWORK_LISTS,
         &AUTH,
         &AUTH_OPTIONAL,
         &GROUPS,
@@ -150,6 +152,16 @@ static RESPOND: Nested = Nested {
     text: "Answer without any upstream, see `routes.respond`.",
 };
 
+static NETWORK_LISTS: List<Text<String>> = List {
+    name: "network_lists",
+    item: Text {
+        expects: "the name of a list of networks",
+        parse: parse_name,
+        show: String::clone,
+    },
+    text: "Lists of networks by name, at most 4, each of which must allow the client; else 403. Each costs a search. Asked before `auth`.",
+};
+
 static AUTH: List<Text<String>> = List {
     name: "auth",
     item: Text {
@@ -231,6 +243,8 @@ pub(super) struct Names<'a> {
     pub limits: BTreeMap<&'a str, usize>,
     /// Whether each limit counts by who the caller is.
     pub identity_limits: Vec<bool>,
+    /// Lists of networks with their indices.
+    pub network_lists: BTreeMap<&'a str, usize>,
     /// Authenticators with their indices.
     pub authenticators: BTreeMap<&'a str, usize>,
 }
@@ -285,6 +299,7 @@ pub(super) fn read(sections: &[Section<'_>], names: &Names<'_>) -> Vec<RouteConf
                 ignore_case,
                 conditions,
                 action: read_action(section, &names.upstreams),
+                network_lists: read_network_lists(section, names),
                 access: read_access(section, names),
                 limits: read_limits(section, names),
                 max_body: section.get(&MAX_BODY),
@@ -484,6 +499,28 @@ fn read_action(section: &Section<'_>, upstreams: &BTreeMap<&str, usize>) -> Acti
             index.map_or(placeholder, Action::Upstream)
         }
     }
+}
+
+fn read_network_lists(section: &Section<'_>, names: &Names<'_>) -> Vec<usize> {
+    let mut indices: Vec<usize> = Vec::new();
+    for name in section.list(&NETWORK_LISTS) {
+        let known = &names.network_lists;
+        let Some(index) = resolve(section, NETWORK_LISTS.name, "network_list", &name, known) else {
+            continue;
+        };
+        if indices.contains(&index) {
+            let message = format!("{} is there twice", name.shown());
+            section.problem_at(name.at, NETWORK_LISTS.name, message);
+        } else {
+            indices.push(index);
+        }
+    }
+    if indices.len() > ROUTE_NETWORK_LISTS_MAX {
+        let found = indices.len();
+        let message = format!("a route has at most {ROUTE_NETWORK_LISTS_MAX} lists; found {found}");
+        section.problem(NETWORK_LISTS.name, message);
+    }
+    indices
 }
 
 fn read_access(section: &Section<'_>, names: &Names<'_>) -> AccessConfig {

@@ -468,6 +468,7 @@ fn metrics(config: &Config, workers: usize) -> Arc<[Arc<WorkerMetrics>]> {
         listeners: config.listeners.len(),
         upstreams: config.upstreams.len(),
         limits: config.limits.len(),
+        network_lists: config.network_lists.len(),
     };
     (0..workers)
         .map(|worker| WorkerMetrics::new(worker, shape))
@@ -495,6 +496,11 @@ fn labels(config: &Config) -> Labels {
             .limits
             .iter()
             .map(|limit| limit.name.clone())
+            .collect(),
+        network_lists: config
+            .network_lists
+            .iter()
+            .map(|list| list.name.clone())
             .collect(),
         authenticators: config
             .authenticators

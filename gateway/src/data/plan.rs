@@ -11,6 +11,7 @@ use limiter::{Budget, Concurrency, Key, KeyHasher, Permit, TableOptions, Timesta
 use super::auth::AuthPlan;
 use super::codec::{HeadLimits, RequestError, RequestRules, Scheme};
 use super::filter::limit::LimitPlan;
+use super::filter::networks::NetworkList;
 use super::route::RouteTable;
 use super::upstream::{AddressCell, Endpoint, Target, Upstream};
 use crate::config::{
@@ -30,6 +31,8 @@ pub struct Plan {
     pub upstreams: Vec<Arc<Upstream>>,
     /// The limits, in the order of the config.
     pub limits: Vec<LimitPlan>,
+    /// The lists of networks, in the order of the config.
+    pub network_lists: Vec<NetworkList>,
     /// The authenticators, in the order of the config.
     pub authenticators: Vec<AuthPlan>,
     /// How a client is recognised.
@@ -63,7 +66,7 @@ pub struct ListenerPlan {
 pub struct RoutePlan {
     /// What the config says.
     pub config: RouteConfig,
-    /// It answers with an error, or only to those it knows: what must not be got around by writing a path another way.
+    /// It answers with an error, or only to some: what must not be got around by writing a path another way.
     pub denies: bool,
 }
 
@@ -105,6 +108,7 @@ impl Plan {
         let upstreams = upstreams.collect();
         let routes = config.routes.iter().map(|route| RoutePlan {
             denies: !route.access.auth.is_empty()
+                || !route.network_lists.is_empty()
                 || matches!(&route.action, Action::Respond(answer) if answer.status >= 400),
             config: route.clone(),
         });
@@ -121,6 +125,7 @@ impl Plan {
             .map(|each| AuthPlan::new(each, &consumers, hasher));
         Ok(Self {
             authenticators: authenticators.collect(),
+            network_lists: config.network_lists.iter().map(NetworkList::new).collect(),
             listeners: config
                 .listeners
                 .iter()

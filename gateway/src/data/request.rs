@@ -4,7 +4,7 @@
 //! 1. the head, found by `connection`, is read (`codec`)
 //! 2. the path is brought to its one form (`codec`)
 //! 3. the route is found (`route`)
-//! 4. who the caller is, is asked (`auth`)
+//! 4. where the client is, and who the caller is, is asked (`filter::networks`, `auth`)
 //! 5. limits are asked (`filter::limit`)
 //! 6. the route answers (`respond`), or an upstream does (`upstream`, `forward`)
 //! 7. what went wrong becomes an answer (`respond`)
@@ -26,6 +26,7 @@ use super::connection::{Connection, Next};
 use super::error::Error;
 use super::filter::key::Subject;
 use super::filter::limit::{self, Decided};
+use super::filter::networks;
 use super::log::Record;
 use super::plan::Plan;
 use super::respond::{Answer, Content};
@@ -249,20 +250,17 @@ fn decide(
     record.route = Some(route);
     let route_config = &plan.routes[route].config;
 
+    if !route_config.network_lists.is_empty() {
+        ask_networks(connection, plan, &route_config.network_lists)?;
+    }
     check_length(&request, route_config.max_body)?;
     let access = &route_config.access;
     let now = || connection.worker.clock.unix_micros(record.started) / 1_000_000;
     let caller = if access.auth.is_empty() {
         None
     } else {
-        identify(
-            served,
-            access,
-            (head, query),
-            fields,
-            (key_part, taken_out),
-            now(),
-        )?
+        let asked = (head, query, now());
+        identify(served, access, asked, fields, (key_part, taken_out))?
     };
     let subject = Subject {
         hasher: &plan.hasher,
@@ -287,6 +285,13 @@ fn decide(
     })
 }
 
+/// Asks the lists of networks of a route, and counts what each says.
+fn ask_networks(connection: &Connection, plan: &Plan, lists: &[usize]) -> Result<(), Error> {
+    let metrics = &connection.worker.metrics;
+    let decided = |list, outcome| metrics.network_decided(list, outcome);
+    networks::check(&plan.network_lists, lists, connection.client(), decided)
+}
+
 /// Refuses a body that says it is longer than the route takes.
 fn check_length(request: &RequestHead, most: Option<u64>) -> Result<(), Error> {
     match (request.framing, most) {
@@ -299,10 +304,9 @@ fn check_length(request: &RequestHead, most: Option<u64>) -> Result<(), Error> {
 fn identify(
     served: &Served,
     access: &AccessConfig,
-    (head, query): (&[u8], Option<&[u8]>),
+    (head, query, now): (&[u8], Option<&[u8]>, u64),
     fields: &mut Fields,
     (buffer, taken_out): (&mut Vec<u8>, &mut TakenOut),
-    now: u64,
 ) -> Result<Option<Caller>, Error> {
     let plans = &served.plan.authenticators;
     let asked = auth::Request {

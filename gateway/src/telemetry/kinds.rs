@@ -114,6 +114,18 @@ kinds! {
 }
 
 kinds! {
+    /// What a list of networks said.
+    NetworkOutcome {
+        /// The client passed.
+        Allowed = "allowed",
+        /// The client was refused.
+        Denied = "denied",
+        /// The client would have been refused if the list were enforced.
+        ShadowDenied = "shadow_denied",
+    }
+}
+
+kinds! {
     /// What an upstream connection is doing.
     UpstreamConnectionState {
         /// An exchange is on it.
@@ -194,7 +206,7 @@ kinds! {
         NoRoute = "no_route",
         /// Nobody knows the caller.
         Unauthorized = "unauthorized",
-        /// The caller is known and may not.
+        /// The caller may not, or not from where he is.
         Forbidden = "forbidden",
         /// A limit refused it.
         Limited = "limited",

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::counter::{Counter, Histogram};
 use super::kinds::{
-    LimitOutcome, Method, Timeout, UpstreamConnectionState as State, UpstreamError,
+    LimitOutcome, Method, NetworkOutcome, Timeout, UpstreamConnectionState as State, UpstreamError,
 };
 use super::series::{SERIES_MAX, Series, SeriesIndex, SeriesKey};
 
@@ -27,6 +27,8 @@ pub struct MetricsShape {
     pub upstreams: usize,
     /// Limits.
     pub limits: usize,
+    /// Lists of networks.
+    pub network_lists: usize,
 }
 
 /// The counters of one worker. Everybody may read them; [`WorkerMetrics::writer`] gives the right to count.
@@ -45,6 +47,7 @@ pub struct WorkerMetrics {
     pub(super) driver: OnceLock<Driver>,
     pub(super) listeners: Box<[ListenerCounters]>,
     pub(super) limits: Box<[LimitCounters]>,
+    pub(super) network_lists: Box<[NetworkCounters]>,
     pub(super) upstreams: Box<[UpstreamCounters]>,
     pub(super) rejected: Reasons,
     pub(super) counted_only: Reasons,
@@ -68,6 +71,7 @@ impl WorkerMetrics {
             driver: OnceLock::new(),
             listeners: filled(shape.listeners),
             limits: filled(shape.limits),
+            network_lists: filled(shape.network_lists),
             upstreams: filled(shape.upstreams),
             rejected: Reasons::new(),
             counted_only: Reasons::new(),
@@ -217,6 +221,13 @@ impl MetricsWriter {
     pub fn limit_decided(&self, limit: usize, outcome: LimitOutcome) {
         if let Some(limit) = at(&self.shared.limits, limit) {
             limit.outcomes[outcome as usize].add(1);
+        }
+    }
+
+    /// A list of networks decided.
+    pub fn network_decided(&self, list: usize, outcome: NetworkOutcome) {
+        if let Some(list) = at(&self.shared.network_lists, list) {
+            list.outcomes[outcome as usize].add(1);
         }
     }
 
@@ -392,6 +403,12 @@ pub(super) struct LimitCounters {
 
 #[derive(Default)]
 #[repr(align(128))]
+pub(super) struct NetworkCounters {
+    pub(super) outcomes: [Counter; NetworkOutcome::ALL.len()],
+}
+
+#[derive(Default)]
+#[repr(align(128))]
 pub(super) struct UpstreamCounters {
     pub(super) connections: [Counter; State::ALL.len()],
     pub(super) opened: Counter,
@@ -456,6 +473,7 @@ mod tests {
         listeners: 1,
         upstreams: 1,
         limits: 1,
+        network_lists: 0,
     };
 
     #[test]

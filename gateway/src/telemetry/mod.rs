@@ -16,7 +16,8 @@ pub mod top;
 
 pub use counter::BUCKET_BOUNDS_NS;
 pub use kinds::{
-    End, LimitOutcome, Method, Scheme, Timeout, UpstreamConnectionState, UpstreamError, Version,
+    End, LimitOutcome, Method, NetworkOutcome, Scheme, Timeout, UpstreamConnectionState,
+    UpstreamError, Version,
 };
 pub use metrics::{MetricsShape, MetricsWriter, ProcessMetrics, REASONS_MAX, WorkerMetrics};
 pub use record::{AccessRecord, RecordAddress};

@@ -89,6 +89,8 @@ metrics! {
         "Keys that the limit's memory holds while fewer than one in a thousand overflows.";
     RATELIMIT_OVERFLOW = Counter "ringgate_ratelimit_overflow_total" ["limit"]
         "Requests let through on the shared bucket of a group of keys, for want of memory for one of their own.";
+    NETWORK_DECISIONS = Counter "ringgate_network_decisions_total" ["list", "outcome"]
+        "Decisions of lists of networks.";
     UPSTREAM_CONNECTIONS = Gauge "ringgate_upstream_connections" ["upstream", "state"]
         "Open upstream connections.";
     UPSTREAM_CONNECTIONS_OPENED = Counter "ringgate_upstream_connections_opened_total" ["upstream"]

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 
 use super::counter::{BUCKET_BOUNDS_NS, Counter, Histogram};
-use super::kinds::{LimitOutcome, Timeout, UpstreamConnectionState, UpstreamError};
+use super::kinds::{LimitOutcome, NetworkOutcome, Timeout, UpstreamConnectionState, UpstreamError};
 use super::metrics::{ListenerCounters, ProcessMetrics, Reasons, UpstreamCounters, WorkerMetrics};
 use super::names::{self, Metric};
 use super::process::ProcessSample;
@@ -25,6 +25,8 @@ pub struct Labels {
     pub upstreams: Vec<String>,
     /// Limits.
     pub limits: Vec<String>,
+    /// Lists of networks.
+    pub network_lists: Vec<String>,
     /// Authenticators.
     pub authenticators: Vec<String>,
 }
@@ -56,6 +58,7 @@ pub fn render(
     connections(&mut page, workers, labels);
     refusals(&mut page, workers, labels);
     tables(&mut page, limits, labels);
+    networks(&mut page, workers, labels);
     upstreams(&mut page, workers, labels);
     own(&mut page, workers, process, labels);
     kernel(&mut page, sample);
@@ -180,6 +183,18 @@ fn by_reason(
         *totals.entry((reason.of, reason.name)).or_insert(0) += reason.count.get();
     }
     totals
+}
+
+fn networks(page: &mut Page, workers: &[Arc<WorkerMetrics>], labels: &Labels) {
+    page.family(&names::NETWORK_DECISIONS);
+    for (list, label) in labels.network_lists.iter().enumerate() {
+        for outcome in NetworkOutcome::ALL {
+            let total = sum_at(workers, |worker| {
+                Some(&worker.network_lists.get(list)?.outcomes[*outcome as usize])
+            });
+            page.sample(&names::NETWORK_DECISIONS, &[label, outcome.name()], total);
+        }
+    }
 }
 
 fn tables(page: &mut Page, limits: &[LimitSample], labels: &Labels) {

@@ -98,6 +98,20 @@ rejects! {
     one_name_for_two_authenticators(JWT, "[api_keys.main]", r#"file = "/dev/null""#) =>
         ["2:6: error: jwt: [api_keys.NAME] has a `main` too; routes could not tell which"];
 
+    a_list_that_does_not_say_what_holds_otherwise(LISTENING, "[network_lists.a]", r#"deny = ["10.0.0.0/8"]"#) =>
+        [r#"2:1: error: network_lists.a.otherwise: missing; expected "allow" or "deny""#];
+    a_list_of_what_is_no_network(LISTENING, "[network_lists.a]", r#"otherwise = "deny""#, r#"allow = ["10.0.0", "10.0.0.1/8"]"#) =>
+        [
+            r#"4:10: error: network_lists.a.allow: `10.0.0` is not an address or network such as "10.0.0.7" or "10.1.0.0/16""#,
+            r#"4:20: error: network_lists.a.allow: `10.0.0.1/8` has bits beyond its prefix; write "10.0.0.0/8" for the network"#,
+        ];
+    a_list_in_a_file_that_is_not_there(LISTENING, "[network_lists.a]", r#"otherwise = "deny""#, r#"allow_file = "/nonexistent/list""#) =>
+        ["4:14: error: network_lists.a.allow_file: /nonexistent/list cannot be read: No such file or directory (os error 2)"];
+    a_list_that_is_off(LISTENING, "[network_lists.a]", r#"otherwise = "deny""#, r#"mode = "off""#) =>
+        [r#"4:8: error: network_lists.a.mode: `off` is not one of "enforce" or "shadow""#];
+    a_list_that_is_not_there(ROUTE, r#"network_lists = ["a"]"#) =>
+        ["12:18: error: routes.network_lists: no network_list is named `a`; there is no [network_lists.NAME] at all"];
+
     an_authenticator_that_is_not_there_with_the_nearest_name(ROUTE, r#"auth = ["kyes"]"#) =>
         ["12:9: error: routes.auth: no authenticator is named `kyes`; did you mean `keys`?"];
     an_authenticator_where_there_is_none(LISTENING, "[[routes]]", r#"name = "r""#, "respond = {}", r#"auth = ["keys"]"#) =>
@@ -189,4 +203,20 @@ fn a_secret_shorter_than_the_hash_and_a_private_key_are_refused_and_not_shown() 
          private key"
     );
     rejected(LISTENING, &["[jwt.main]", &lines("key_file")], &[&found]);
+}
+
+#[test]
+fn a_bad_line_of_a_file_of_networks_is_named() {
+    let scratch = Scratch::new("networks", "10.0.0.0/8 # ours\n\n10.1.2.3/16\n");
+    let path = scratch.0.display();
+    let file = format!("deny_file = \"{path}\"");
+    let found = format!(
+        "4:13: error: network_lists.a.deny_file: {path}:3: `10.1.2.3/16` has bits beyond its prefix; write \"10.1.0.0/16\" \
+         for the network"
+    );
+    rejected(
+        LISTENING,
+        &["[network_lists.a]", "otherwise = \"allow\"", &file],
+        &[&found],
+    );
 }

@@ -29,6 +29,7 @@ mod jwt;
 mod leaks;
 mod limit_keys;
 mod limits;
+mod network_lists;
 mod peers;
 mod populations;
 mod reasons;

@@ -251,6 +251,7 @@ mod tests {
             upstreams: vec!["api \"1\"".to_owned()],
             limits: vec!["per_client".to_owned()],
             authenticators: Vec::new(),
+            network_lists: Vec::new(),
         }
     }
 

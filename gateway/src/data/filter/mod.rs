@@ -2,4 +2,5 @@
 
 pub mod key;
 pub mod limit;
+pub mod networks;
 mod overrides;
