@@ -184,6 +184,7 @@ impl Drop for Active {
 
 /// Moves the head out of the reader's buffer; what follows it stays. The shorter of the two is copied.
 fn take_head(connection: &mut Connection, scratch: &mut Scratch, range: Range<usize>) {
+    scratch.taken_out.clear();
     let buf = connection.reader.buf();
     if buf.len() - range.end > range.end {
         scratch.head = Buf::copy_of(&buf.data()[range.clone()]);
@@ -194,7 +195,6 @@ fn take_head(connection: &mut Connection, scratch: &mut Scratch, range: Range<us
     *buf = head.split_off(range.end);
     head.consume(range.start);
     scratch.head = head;
-    scratch.taken_out.clear();
 }
 
 /// Steps 1 to 5. Does not wait.
