@@ -626,7 +626,7 @@ mod tests {
         };
         assert!(lines[1].starts_with("limit a: 4.0 MiB, "), "{out}");
         assert!(
-            (150_000..156_000).contains(&number(lines[1], "MiB,")),
+            (135_000..140_000).contains(&number(lines[1], "MiB,")),
             "{out}"
         );
         assert!(
