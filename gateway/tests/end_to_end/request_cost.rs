@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::support::{
-    Client, Driver, Gateway, Launch, Upstream, eventually, has_io_uring, skip, to_upstream,
+    Client, Driver, Gateway, Launch, Upstream, eventually, has_io_uring, ok, skip, to_upstream,
 };
 
 const REQUESTS: u64 = 10_000;
@@ -68,6 +68,37 @@ fn a_small_request_is_four_ring_operations() {
         "{made} operations for {REQUESTS} requests"
     );
     assert_eq!(upstream.accepted(), 1, "one connection served them all");
+}
+
+#[test]
+fn bodies_of_four_kibibytes_either_way_are_four_ring_operations_too() {
+    const POSTS: u64 = 1_000;
+    if !has_io_uring(
+        "request_cost::bodies_of_four_kibibytes_either_way_are_four_ring_operations_too",
+    ) {
+        return;
+    }
+    let body = "b".repeat(4096);
+    let answer = ok(&body);
+    let upstream = Upstream::answering(move |_, _| answer.clone());
+    let gateway = launch(&upstream).start();
+    let mut client = Client::connect(gateway.address);
+    let request = format!("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4096\r\n\r\n{body}");
+    let mut post = |times: u64| {
+        for _ in 0..times {
+            client.send(&request);
+            assert_eq!(client.response().status, 200);
+        }
+    };
+    post(WARM_UP);
+    let before = ring_operations(gateway.pid());
+    post(POSTS);
+    let made = ring_operations(gateway.pid()) - before;
+    let needed = 4 * POSTS;
+    assert!(
+        (needed - 4..=needed + OTHER_OPERATIONS_MAX).contains(&made),
+        "{made} operations for {POSTS} requests"
+    );
 }
 
 /// The thread of the worker.

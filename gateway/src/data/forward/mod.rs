@@ -14,7 +14,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use runtime::{Buf, MEDIUM_BYTES, SMALL_BYTES};
+use runtime::{Buf, HEADROOM_BYTES, MEDIUM_BYTES, SMALL_BYTES};
 
 use self::download::Download;
 use self::timers::{Timers, ticks_of};
@@ -130,7 +130,8 @@ pub(super) async fn forward(
                 } else {
                     give_back(pool, lease, &finished);
                 }
-                return Ok(settle(connection, body, &finished).await);
+                let head_bytes = scratch.head.len() as u64;
+                return Ok(settle(connection, head_bytes, body, &finished).await);
             }
             // An endpoint may close an idle connection at the moment we use it: once more, on a new one. One that breaks
             // a new connection is in trouble: once more, on another.
@@ -199,13 +200,18 @@ fn give_back(pool: &Pool, mut lease: Lease, finished: &Finished) {
 }
 
 /// After a complete response: the client's connection stays or not.
-async fn settle(connection: &mut Connection, mut body: Transfer, finished: &Finished) -> Next {
+async fn settle(
+    connection: &mut Connection,
+    head_bytes: u64,
+    mut body: Transfer,
+    finished: &Finished,
+) -> Next {
     let whole = body.is_ended();
     connection.body_deadline.clear(Why::Busy);
-    // The next body will be like this one.
+    // The next request will be like this one.
     connection
         .reader
-        .set_read_size(read_size(body.payload_bytes()));
+        .set_read_size(read_size(head_bytes + body.payload_bytes()));
     if !finished.keep_alive {
         return if whole { Next::Close } else { Next::Linger };
     }
@@ -216,9 +222,10 @@ async fn settle(connection: &mut Connection, mut body: Transfer, finished: &Fini
     }
 }
 
-/// Size of the first read of a message, by the size of the one before.
+/// Size of the first read of a message, by the size of the one before, head and body: where it just does not fit, each
+/// costs a read and a send more.
 const fn read_size(bytes: u64) -> usize {
-    if bytes > SMALL_BYTES as u64 {
+    if bytes > (SMALL_BYTES - HEADROOM_BYTES) as u64 {
         MEDIUM_BYTES
     } else {
         SMALL_BYTES
