@@ -11,8 +11,10 @@ CONNECTIONS = 64
 PIPELINE = 16
 KEYS = 1_000_000
 OPEN_RATE = 2_000
-# Of our own rate in a closed loop with the same keys.
+# Of the rate at which we saturate in an open loop with the same keys.
 ZIPF_SHARE = 0.6
+# What is offered to find that rate, of the one in a closed loop.
+OVERLOAD = 1.3
 # In an open loop a gateway that cannot keep up must not make the run endless.
 OPEN_BOUNDS = ("--connections-max", "256", "--timeout", "3s")
 KEY_AS = ("--key-as", "header:X-Client")
