@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use gateway::config::{PathPolicy, UnderscoreHeaders};
 use gateway::data::codec::{
-    Additions, ChunkedReader, Fields, ForwardRequest, HeadLimits, HeadScanner, Normalised,
+    Additions, ChunkedReader, Edits, Fields, ForwardRequest, HeadLimits, HeadScanner, Normalised,
     RequestRules, Scheme, normalise_path, parse_request, write_request_head,
 };
 use monoio_codec::{Decoded, Decoder as _};
@@ -122,6 +122,7 @@ fn read_and_write(head: &[u8], fields: &mut Fields, out: &mut Vec<u8>) -> bool {
         path,
         host: request.authority.unwrap_or_default().of(head),
         client: b"192.0.2.7",
+        forwarded: b"",
         trusted: false,
         scheme: Scheme::Http,
         request_id: b"0123456789abcdef0123456789abcdef",
@@ -132,6 +133,7 @@ fn read_and_write(head: &[u8], fields: &mut Fields, out: &mut Vec<u8>) -> bool {
         expect_continue: true,
         additions: Additions::NONE,
         via: None,
+        edits: Edits::NONE,
     };
     write_request_head(out, head, &request, fields, &forward);
     !out.is_empty()

@@ -258,6 +258,8 @@ fn the_fuzzers_corpus_passes() {
         ("connection", streams::connection),
         ("response", streams::response),
         ("config", streams::config),
+        ("proxy_header", checks::proxy_header),
+        ("forwarded", checks::forwarded),
     ] {
         let folder = root.join(target);
         let entries = std::fs::read_dir(&folder).expect("a folder of the corpus");

@@ -7,8 +7,8 @@ mod codec_support;
 use codec_support::{FORWARD, RULES, accept, accept_under, forward, forward_as, refusal};
 use gateway::config::{ResponseFaults, UnderscoreHeaders};
 use gateway::data::codec::{
-    BodyFraming, Fields, ForwardRequest, ForwardResponse, Method, RequestContext, RequestError,
-    RequestRules, ResponseHead, Scheme, Version, is_idempotent, parse_response,
+    BodyFraming, Edits, Fields, ForwardRequest, ForwardResponse, Method, RequestContext,
+    RequestError, RequestRules, ResponseHead, Scheme, Version, is_idempotent, parse_response,
     write_response_head,
 };
 
@@ -45,8 +45,8 @@ const KEEP: ForwardResponse<'static> = ForwardResponse {
     client_version: Version::Http11,
     keep_alive: true,
     trailers: false,
-    extra: &[],
     via: None,
+    edits: Edits::NONE,
 };
 
 mod s2_5_protocol_version {
@@ -533,20 +533,23 @@ mod forwarded_for {
         );
     }
 
-    /// What a trusted peer says is kept, and the list of hops continued.
+    /// What a trusted peer says of scheme and host is kept; of the client, what the caller believes stands there.
     #[test]
     fn a_trusted_peer_is_believed() {
         let accepted = accept(HEAD).expect("valid");
         let decide = ForwardRequest {
             trusted: true,
+            client: b"10.0.0.2, 192.0.2.7",
+            forwarded: b"for=10.0.0.2, for=192.0.2.7",
             ..FORWARD
         };
         let sent = forward_as(&accepted, &decide).expect("a plain path");
         assert_eq!(
             sent,
-            "GET / HTTP/1.1\r\nHost: a.test\r\nX-Real-IP: 10.0.0.1\r\nX-Forwarded-Proto: https\r\n\
-             X-Forwarded-Host: evil\r\nForwarded: for=10.0.0.1\r\nX-Auth-Token: t\r\n\
-             X-Forwarded-For: 10.0.0.1, 10.0.0.2, 192.0.2.7\r\nX-Request-Id: r1\r\n\r\n"
+            "GET / HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-Proto: https\r\n\
+             X-Forwarded-Host: evil\r\nX-Auth-Token: t\r\n\
+             X-Forwarded-For: 10.0.0.2, 192.0.2.7\r\nForwarded: for=10.0.0.2, for=192.0.2.7\r\n\
+             X-Request-Id: r1\r\n\r\n"
         );
     }
 
@@ -597,7 +600,10 @@ mod responses_to_clients {
     fn extra_fields_are_added() {
         let head = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
         let decide = ForwardResponse {
-            extra: &[(b"X-Request-Id", b"r1"), (b"X-E", b"")],
+            edits: Edits {
+                lines: b"X-Request-Id: r1\r\nX-E:\r\n",
+                removed: &[],
+            },
             ..KEEP
         };
         let got = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Request-Id: r1\r\nX-E:\r\n\r\n";

@@ -97,11 +97,21 @@ rejects! {
         ["2:1: error: zzz: unknown key; known keys: version, runtime, admin, log, client_ip, listeners, upstreams, limits, network_lists, consumers, api_keys, jwt, routes"];
     an_unknown_key_with_the_nearest_name(LISTENER, "max_conections = 5") =>
         ["4:1: error: listeners.max_conections: unknown key; did you mean `max_connections`?"];
-    a_key_of_a_later_version(LISTENER, r#"proxy_protocol = "v2""#) =>
-        ["4:1: error: listeners.proxy_protocol: not supported in this version"];
+    a_key_of_a_later_version(LISTENER, r#"tls = {}"#) =>
+        ["4:1: error: listeners.tls: not supported in this version"];
+    a_proxy_protocol_that_nobody_may_speak(LISTENER, r#"proxy_protocol = "v2""#) =>
+        ["3:11: error: listeners.proxy_protocol: needs `client_ip.trusted_proxies`: from others no connection is taken"];
+    a_proxy_protocol_of_another_version(LISTENER, r#"proxy_protocol = "v3""#) =>
+        [r#"4:18: error: listeners.proxy_protocol: `v3` is not one of "off", "v1", "v2" or "any"; did you mean `v1`?"#];
+    a_proxy_that_is_no_network(LISTENING, "[client_ip]", r#"trusted_proxies = ["10.0.0.0/33"]"#) =>
+        [r#"3:20: error: client_ip.trusted_proxies: `10.0.0.0/33` is not an address or network such as "10.0.0.7" or "10.1.0.0/16""#];
+    a_proxy_that_is_there_twice(LISTENING, "[client_ip]", r#"trusted_proxies = ["10.0.0.1", "10.0.0.1"]"#) =>
+        ["3:32: error: client_ip.trusted_proxies: `10.0.0.1/32` is there twice"];
+    a_header_that_names_no_client(LISTENING, "[client_ip]", r#"header = "x-real-ip""#) =>
+        [r#"3:10: error: client_ip.header: `x-real-ip` is not one of "x-forwarded-for", "forwarded" or "off""#];
     columns_in_characters_not_bytes(LISTENING, r#"admin = { listen = "127.0.0.1:0" } # é"#, r#"client_ip = { "é" = 1, ipv6_prefix = 0 }"#) =>
         [
-            "3:15: error: client_ip.é: unknown key; known keys: ipv6_prefix",
+            "3:15: error: client_ip.é: unknown key; known keys: trusted_proxies, header, ipv6_prefix",
             "3:38: error: client_ip.ipv6_prefix: must be from 1 to 128; found 0",
         ];
     a_section_that_is_no_table(LISTENING, "runtime = 3") =>
@@ -275,7 +285,7 @@ rejects! {
     a_route_without_name_and_action(LISTENING, "[[routes]]", r#"path = "/""#) =>
         [
             "2:1: error: routes.name: missing; expected a name",
-            "2:1: error: routes.upstream: missing; write `upstream` with a name, or `respond`",
+            "2:1: error: routes.upstream: missing; write `upstream` with a name, or `split`, `respond` or `redirect`",
         ];
     a_route_to_nowhere_with_the_nearest_name(ROUTE, r#"upstream = "user""#) =>
         ["8:12: error: routes.upstream: no upstream is named `user`; did you mean `users`?"];
@@ -321,6 +331,60 @@ rejects! {
         ["13:8: error: routes: `r` serves this host and path already, under the same conditions; only one route can"];
     the_same_conditions_in_another_order(ROUTE, r#"upstream = "users""#, r#"methods = ["GET", "PUT"]"#, "[[routes]]", r#"name = "s""#, r#"upstream = "users""#, r#"methods = ["PUT", "GET"]"#) =>
         ["10:1: error: routes: `r` serves this host and path already, under the same conditions; only one route can"];
+    a_redirect_without_a_target(ROUTE, "redirect = { status = 308 }") =>
+        [r#"8:12: error: routes.redirect.to: missing; expected a URL or path such as "https://${host}${path}""#];
+    a_redirect_that_is_none(ROUTE, r#"redirect = { to = "/", status = 304 }"#) =>
+        ["8:33: error: routes.redirect.status: 304 is no redirect; write 308"];
+    a_redirect_to_a_host_that_the_client_chooses(ROUTE, r#"path = "/{id}""#, r#"redirect = { to = "https://${path.id}/" }"#) =>
+        ["9:19: error: routes.redirect.to: `https://${path.id}/`: in the host only `${host}` may stand; a client could choose it otherwise"];
+    a_redirect_whose_host_the_query_could_end(ROUTE, r#"redirect = { to = "https://a.test${query}" }"#) =>
+        ["8:19: error: routes.redirect.to: `https://a.test${query}`: in the host only `${host}` may stand; a client could choose it otherwise"];
+    a_redirect_with_a_user_in_its_host(ROUTE, r#"redirect = { to = "https://a@b.test/" }"#) =>
+        ["8:19: error: routes.redirect.to: `https://a@b.test/`: `a@b.test` cannot be part of a host"];
+    a_redirect_without_a_host(ROUTE, r#"redirect = { to = "https:///a" }"#) =>
+        ["8:19: error: routes.redirect.to: `https:///a`: there is no host in it"];
+    a_redirect_to_another_scheme(ROUTE, r#"redirect = { to = "javascript:x" }"#) =>
+        ["8:19: error: routes.redirect.to: `javascript:x`: it begins with `http://`, `https://`, `${scheme}://`, `/` or `${path}`"];
+    a_redirect_to_two_slashes(ROUTE, r#"redirect = { to = "//a.test/" }"#) =>
+        ["8:19: error: routes.redirect.to: `//a.test/`: `//` begins a host; write a scheme before it, or one slash"];
+    a_redirect_with_a_line_break(ROUTE, r#"redirect = { to = "/a\r\nx" }"#) =>
+        ["8:19: error: routes.redirect.to: `/a\\r\\nx`: a URL holds visible ASCII, other characters percent-encoded"];
+    a_variable_that_no_request_has(ROUTE, r#"redirect = { to = "/${request.name}" }"#) =>
+        ["8:19: error: routes.redirect.to: `${request.name}` is no variable of a request; there are scheme, method, host, path, query, client.address, request.id, route, consumer.name, consumer.plan and path.NAME; did you mean `request.id`?"];
+    a_capture_that_the_path_does_not_have(ROUTE, r#"path = "/{id}""#, r#"redirect = { to = "/${path.name}" }"#) =>
+        ["9:19: error: routes.redirect.to: `${path.name}`: the route's path has no such capture; it captures id"];
+    a_redirect_beside_an_upstream(ROUTE, r#"upstream = "users""#, r#"redirect = { to = "/" }"#) =>
+        ["9:12: error: routes.redirect: write either `upstream` or `redirect`, not both"];
+    a_split_with_an_unknown_upstream(ROUTE, r#"split = [{ upstream = "user" }]"#) =>
+        ["8:23: error: routes.split.upstream: no upstream is named `user`; did you mean `users`?"];
+    a_split_without_weight(ROUTE, r#"split = [{ upstream = "users", weight = 0 }]"#) =>
+        ["8:9: error: routes.split: one part at least needs a weight above 0"];
+    a_split_with_an_upstream_twice(ROUTE, r#"split = [{ upstream = "users" }, { upstream = "users" }]"#) =>
+        ["8:47: error: routes.split.upstream: `users` is there twice"];
+    a_prefix_to_strip_that_requests_do_not_have(ROUTE, r#"upstream = "users""#, r#"path_prefix = "/v1""#, r#"rewrite = { strip_prefix = "/v10" }"#) =>
+        ["10:28: error: routes.rewrite.strip_prefix: `/v10` is not where the route's own path begins, so that it could not be taken off"];
+    a_path_rewritten_twice(ROUTE, r#"upstream = "users""#, r#"rewrite = { add_prefix = "/a", path = "/b" }"#) =>
+        ["9:39: error: routes.rewrite.path: write either `path` or prefixes, not both"];
+    a_path_made_of_the_query(ROUTE, r#"upstream = "users""#, r#"rewrite = { path = "/${query}" }"#) =>
+        ["9:20: error: routes.rewrite.path: `/${query}`: the query cannot be part of a path; it is passed on as it came"];
+    a_path_that_is_not_normal(ROUTE, r#"upstream = "users""#, r#"rewrite = { path = "/a/../b" }"#) =>
+        ["9:20: error: routes.rewrite.path: `/a/../b`: `/a/../b`: requests are compared without `.` and `..` segments"];
+    a_host_that_is_none(ROUTE, r#"upstream = "users""#, r#"rewrite = { host = "a b" }"#) =>
+        [r#"9:20: error: routes.rewrite.host: `a b` is not a host; write one such as "users.internal:8000", or "upstream""#];
+    a_rewrite_where_nothing_goes_upstream(ROUTE, "respond = {}", r#"rewrite = { add_prefix = "/a" }"#) =>
+        ["9:11: error: routes.rewrite: nothing goes upstream from this route"];
+    a_framing_field_that_is_set(ROUTE, r#"upstream = "users""#, r#"request_headers = { set = { Transfer-Encoding = "chunked" } }"#) =>
+        ["9:29: error: routes.request_headers.set: `Transfer-Encoding` is written by the gateway itself"];
+    a_consumer_that_is_set(ROUTE, r#"upstream = "users""#, r#"request_headers = { add = { X_Consumer_Groups = "root" } }"#) =>
+        ["9:29: error: routes.request_headers.add: `X_Consumer_Groups` is written by the gateway itself"];
+    a_host_that_is_set(ROUTE, r#"upstream = "users""#, r#"request_headers = { set = { host = "a" } }"#) =>
+        ["9:29: error: routes.request_headers.set: `host` is written by the gateway itself"];
+    a_framing_field_that_is_removed(ROUTE, r#"upstream = "users""#, r#"response_headers = { remove = ["content_length"] }"#) =>
+        ["9:32: error: routes.response_headers.remove: `content_length` is written by the gateway itself"];
+    a_field_that_is_set_and_removed(ROUTE, r#"upstream = "users""#, r#"request_headers = { set = { x-a = "1" }, remove = ["X-A"] }"#) =>
+        ["9:52: error: routes.request_headers.remove: `X-A` is there twice"];
+    a_field_with_a_line_break(ROUTE, r#"upstream = "users""#, r#"request_headers = { set = { x-a = "1\r\nx: 2" } }"#) =>
+        ["9:35: error: routes.request_headers.set.x-a: `1\\r\\nx: 2`: a header value holds visible ASCII, and no blanks at its ends"];
     a_method_in_lower_case(ROUTE, r#"upstream = "users""#, r#"methods = ["get"]"#) =>
         [r#"9:12: error: routes.methods: `get`: methods are compared with case; write "GET""#];
     a_method_that_is_never_taken(ROUTE, r#"upstream = "users""#, r#"methods = ["CONNECT"]"#) =>

@@ -56,9 +56,15 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
     ),
     ("body", &["codec"], "the codec follows a body's framing"),
     (
+        "client",
+        &["codec", "plan"],
+        "a connection's peer and a request's fields say who the client is",
+    ),
+    (
         "connection",
         &[
-            "codec", "error", "fairness", "plan", "request", "respond", "spell", "tunnel", "worker",
+            "client", "codec", "error", "fairness", "plan", "request", "respond", "spell",
+            "tunnel", "worker",
         ],
         "reads heads and hands each to the spine",
     ),
@@ -66,6 +72,11 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
         "error",
         &["auth", "codec", "route", "upstream"],
         "names every way to fail",
+    ),
+    (
+        "edit",
+        &["auth", "codec", "error", "route"],
+        "paths and fields are made of a request's parts and a route's captures",
     ),
     (
         "filter",
@@ -104,7 +115,9 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
     ),
     (
         "plan",
-        &["auth", "codec", "filter", "route", "upstream"],
+        &[
+            "auth", "codec", "edit", "filter", "networks", "route", "upstream",
+        ],
         "compiles the configuration into what the steps use",
     ),
     (
@@ -112,8 +125,10 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
         &[
             "auth",
             "body",
+            "client",
             "codec",
             "connection",
+            "edit",
             "error",
             "fault",
             "filter",
@@ -177,6 +192,7 @@ const CONTROL_TO_DATA: &[&str] = &["auth", "plan", "upstream", "worker"];
 const PURE: &[&str] = &[
     "gateway/src/data/auth/",
     "gateway/src/data/codec/",
+    "gateway/src/data/edit.rs",
     "gateway/src/data/filter/",
     "gateway/src/data/networks.rs",
     "gateway/src/data/route/",

@@ -68,6 +68,12 @@ impl AsFd for Socket {
 }
 
 impl Socket {
+    /// The address of this end; `None`: a Unix socket, or one that is gone. Costs a system call.
+    #[must_use]
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        SockRef::from(self).local_addr().ok()?.as_socket()
+    }
+
     /// Connects to a TCP address, with `TCP_NODELAY`.
     ///
     /// Dropping the future gives the attempt up and closes the socket, so a timeout may wrap it.

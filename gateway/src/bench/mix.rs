@@ -100,8 +100,9 @@ fn sample(config: &Config, route: &RouteConfig) -> Result<Sample, &'static str> 
         None => "GET",
     };
     let status = match &route.action {
-        Action::Upstream(_) => 200,
+        Action::Upstream(_) | Action::Split(_) => 200,
         Action::Respond(fixed) => fixed.status,
+        Action::Redirect(redirect) => redirect.status,
     };
     let refusals = route.limits.iter().filter_map(|&index| {
         let limit = config.limits.get(index)?;

@@ -22,7 +22,7 @@ use serde_json::Value;
 
 use crate::cli::{BenchArgs, EXIT_CONFIG, EXIT_FAILURE};
 use crate::config::{
-    AdminConfig, Config, ConfigSource, EndpointAddress, EndpointConfig, LogSink,
+    AdminConfig, Config, ConfigSource, EndpointAddress, EndpointConfig, LogSink, ProxyProtocol,
     load as read_config,
 };
 use crate::control::supervisor::{self, Started};
@@ -112,12 +112,15 @@ fn describe(served: Result<(), supervisor::Failure>) -> String {
 fn redirect(config: &mut Config, upstream: SocketAddr) {
     for listener in &mut config.listeners {
         listener.address = FREE;
+        // The load comes as itself, from no proxy.
+        listener.proxy_protocol = ProxyProtocol::Off;
     }
     config.admin = Some(AdminConfig { listen: FREE });
     config.access_log.sink = LogSink::Off;
     config.runtime.drain_delay = Duration::ZERO;
     config.runtime.drain_timeout = DRAIN;
     for each in &mut config.upstreams {
+        each.proxy_protocol = ProxyProtocol::Off;
         each.endpoints = vec![EndpointConfig {
             address: EndpointAddress::Socket(upstream),
             weight: NonZeroU32::MIN,

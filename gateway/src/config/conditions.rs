@@ -77,7 +77,7 @@ pub(super) fn read(section: &Section<'_>) -> Conditions {
 }
 
 /// The values of a list, which may be empty; notes what is there twice, and too many.
-fn values<T: PartialEq + Clone + ToString>(
+pub(super) fn values<T: PartialEq + Clone + ToString>(
     section: &Section<'_>,
     key: &str,
     max: usize,

@@ -4,6 +4,8 @@
 
 use std::borrow::Cow;
 
+use super::template::is_of_request;
+
 /// Longest value after replacement, in bytes: a bound for a file that names a large variable many times.
 const VALUE_BYTES_MAX: usize = 1 << 20;
 
@@ -18,10 +20,13 @@ pub(super) struct Interpolated<'a> {
 
 /// Replaces the variables of `text`. A variable that is not set takes its default; so does an empty one, as in shells.
 ///
+/// With `keep`, variables of a request stay as they are, and so does `$$`, since the text is read once more.
+///
 /// The error says what is wrong; it names variables, never their values.
 pub(super) fn interpolate<'a>(
     text: &'a str,
     env: &dyn Fn(&str) -> Option<String>,
+    keep: bool,
 ) -> Result<Interpolated<'a>, String> {
     if !text.contains('$') {
         return Ok(Interpolated {
@@ -33,7 +38,7 @@ pub(super) fn interpolate<'a>(
     while let Some((before, after)) = rest.split_once('$') {
         out.push_str(before);
         if let Some(literal) = after.strip_prefix('$') {
-            out.push('$');
+            out.push_str(if keep { "$$" } else { "$" });
             rest = literal;
             continue;
         }
@@ -43,6 +48,13 @@ pub(super) fn interpolate<'a>(
         let Some((variable, tail)) = inside.split_once('}') else {
             return Err("`${` without its `}`; write `$$` for a literal dollar".into());
         };
+        if keep && is_of_request(variable) {
+            out.push_str("${");
+            out.push_str(variable);
+            out.push('}');
+            rest = tail;
+            continue;
+        }
         let (name, default) = match variable.split_once(":-") {
             Some((name, default)) => (name, Some(default)),
             None => (variable, None),
@@ -55,7 +67,11 @@ pub(super) fn interpolate<'a>(
         }
         match (env(name), default) {
             (Some(value), _) if !value.is_empty() => {
-                out.push_str(&value);
+                if keep {
+                    out.push_str(&value.replace('$', "$$"));
+                } else {
+                    out.push_str(&value);
+                }
                 secret = true;
             }
             (_, Some(default)) => out.push_str(default),
@@ -112,9 +128,19 @@ mod tests {
             // A value is text, whatever it holds.
             ("${TRICK}", "\"${HOST}\"", true),
         ] {
-            let read = interpolate(text, &env).unwrap();
+            let read = interpolate(text, &env, false).unwrap();
             assert_eq!((&*read.text, read.secret), (value, secret), "{text}");
         }
+    }
+
+    #[test]
+    fn variables_of_a_request_stay_where_they_are_wanted() {
+        let text = "${HOST}/${host}/${path.id}/$$/${NO:-$}";
+        let read = interpolate(text, &env, true).unwrap();
+        assert_eq!(read.text, "example.com/${host}/${path.id}/$$/$");
+        assert!(interpolate("${host}", &env, false).is_err());
+        let dollar = |_: &str| Some("${host}".to_owned());
+        assert_eq!(interpolate("${A}", &dollar, true).unwrap().text, "$${host}");
     }
 
     #[test]
@@ -122,14 +148,14 @@ mod tests {
         for text in [
             "$", "a$b", "${", "${A", "${}", "${1A}", "${A B}", "${NO}", "${:-x}",
         ] {
-            assert!(interpolate(text, &env).is_err(), "{text}");
+            assert!(interpolate(text, &env, false).is_err(), "{text}");
         }
     }
 
     #[test]
     fn bounds_the_replaced_value() {
         let large = |_: &str| Some("x".repeat(100_000));
-        assert!(interpolate(&"${A}".repeat(11), &large).is_err());
-        assert!(interpolate(&"${A}".repeat(10), &large).is_ok());
+        assert!(interpolate(&"${A}".repeat(11), &large, false).is_err());
+        assert!(interpolate(&"${A}".repeat(10), &large, false).is_ok());
     }
 }

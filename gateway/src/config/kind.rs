@@ -35,6 +35,11 @@ pub(super) trait Kind: Sync {
 
     /// The value as written in a file.
     fn show(&self, value: &Self::Value) -> String;
+
+    /// Whether `${...}` may also name something of a request, which is left as it is.
+    fn has_request_variables(&self) -> bool {
+        false
+    }
 }
 
 impl Written<'_> {

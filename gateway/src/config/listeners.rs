@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::address::{parse_listen, parse_name};
 use super::key::{Key, Keys, List, Optional, Required};
 use super::kind::{Flag, Integer, Or, Size, Speed, Text, Time, Word, shown};
-use super::resolved::{ListenerConfig, PathPolicy, Steer, UnderscoreHeaders};
+use super::resolved::{ListenerConfig, PathPolicy, ProxyProtocol, Steer, UnderscoreHeaders};
 use super::section::{Located, Section};
 
 pub(super) static KEYS: Keys = Keys {
@@ -16,6 +16,7 @@ pub(super) static KEYS: Keys = Keys {
     rows: &[
         &NAME,
         &ADDRESS,
+        &PROXY_PROTOCOL,
         &HEADER_TIMEOUT,
         &IDLE_TIMEOUT,
         &BODY_TIMEOUT,
@@ -35,14 +36,7 @@ pub(super) static KEYS: Keys = Keys {
         &COUNT_ONLY,
         &VIA,
     ],
-    unsupported: &[
-        "tls",
-        "proxy_protocol",
-        "http2",
-        "http3",
-        "protocols",
-        "backlog",
-    ],
+    unsupported: &["tls", "http2", "http3", "protocols", "backlog"],
 };
 
 const TIMEOUT: Time = Time {
@@ -75,6 +69,20 @@ static ADDRESS: Required<Text<SocketAddr>> = Required {
         show: shown,
     },
     text: "Where to listen. Port 0 asks the kernel for a free one.",
+};
+
+pub(super) static PROXY_PROTOCOL: Key<Word<ProxyProtocol>> = Key {
+    name: "proxy_protocol",
+    kind: Word {
+        words: &[
+            ("off", ProxyProtocol::Off),
+            ("v1", ProxyProtocol::V1),
+            ("v2", ProxyProtocol::V2),
+            ("any", ProxyProtocol::Any),
+        ],
+    },
+    default: ProxyProtocol::Off,
+    text: "Every connection must begin with a header of the PROXY protocol, and come from `client_ip.trusted_proxies`; others are closed. Who it names is the client, or, if trusted too, a proxy whose header is asked in turn; where it names nobody the peer is the client. `off`: such a header is a bad request.",
 };
 
 static HEADER_TIMEOUT: Key<Time> = Key {
@@ -133,7 +141,7 @@ static MAX_CONNECTIONS_PER_CLIENT: Key<Or<Integer<NonZeroU32>>> = Key {
         kind: Integer::new(1, 10_000_000),
     },
     default: None,
-    text: "Connections at once from one client address, over all workers.",
+    text: "Connections at once from one address, over all workers. It is that of the peer, before any proxy is believed: behind proxies leave it out.",
 };
 
 static STEER: Key<Word<Steer>> = Key {
@@ -292,6 +300,7 @@ fn read_one(section: &Section<'_>, name: String, address: SocketAddr) -> Listene
     ListenerConfig {
         name,
         address,
+        proxy_protocol: section.get(&PROXY_PROTOCOL),
         header_timeout: section.get(&HEADER_TIMEOUT),
         idle_timeout: section.get(&IDLE_TIMEOUT),
         body_timeout: section.get(&BODY_TIMEOUT),

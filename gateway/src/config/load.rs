@@ -10,8 +10,10 @@ use super::credentials::Named;
 use super::error::{ConfigErrors, Position};
 use super::key::{Key, Keys, Nested};
 use super::kind::Integer;
-use super::resolved::{AdminConfig, Config, KeyPart, LimitConfig};
-use super::section::{Reader, Section};
+use super::resolved::{
+    AdminConfig, ClientIpConfig, Config, KeyPart, LimitConfig, ListenerConfig, ProxyProtocol,
+};
+use super::section::{Located, Reader, Section};
 use super::{
     api_keys, consumers, jwt, limits, listeners, network_lists, routes, runtime, telemetry,
     upstreams,
@@ -241,6 +243,19 @@ fn parse(
     }
 }
 
+/// Notes a listener that takes connections from trusted proxies alone, where there is none.
+fn read_client_ip(top: &Section<'_>, listeners: &[Located<ListenerConfig>]) -> ClientIpConfig {
+    let config = telemetry::read_client_ip(&top.table(&CLIENT_IP, &telemetry::CLIENT_IP_KEYS));
+    let mut listeners = listeners.iter();
+    let asks = listeners.find(|listener| listener.value.proxy_protocol != ProxyProtocol::Off);
+    if let (Some(listener), true) = (asks, config.trusted_proxies.is_empty()) {
+        let message = "needs `client_ip.trusted_proxies`: from others no connection is taken";
+        let reader = top.reader();
+        reader.problem(listener.at, "listeners.proxy_protocol", message);
+    }
+    config
+}
+
 /// What the parser says where a key or table is there twice; it goes on as if there were one.
 const DUPLICATE_KEY: &str = "duplicate key";
 
@@ -304,11 +319,8 @@ fn decode<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Confi
         runtime: runtime::read(&top.table(&RUNTIME, &runtime::KEYS)),
         admin: admin_config,
         access_log: telemetry::read_access_log(&top.table(&LOG, &telemetry::LOG_KEYS)),
-        client_ip: telemetry::read_client_ip(&top.table(&CLIENT_IP, &telemetry::CLIENT_IP_KEYS)),
-        listeners: listeners
-            .into_iter()
-            .map(|listener| listener.value)
-            .collect(),
+        client_ip: read_client_ip(&top, &listeners),
+        listeners: listeners.into_iter().map(|each| each.value).collect(),
         upstreams,
         limits,
         network_lists,

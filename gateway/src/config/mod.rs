@@ -16,6 +16,7 @@ mod key;
 mod key_file;
 mod key_set;
 mod kind;
+mod kind_template;
 mod limit_key;
 mod limits;
 mod listeners;
@@ -26,10 +27,12 @@ mod network_lists;
 mod reference;
 mod resolved;
 mod respond;
+mod rewrite;
 mod routes;
 mod runtime;
 mod section;
 mod telemetry;
+mod template;
 mod units;
 mod upstreams;
 
@@ -47,10 +50,13 @@ pub use network_lists::{NetworkListConfig, NetworkMode, NetworkVerdict};
 pub use reference::reference;
 pub use resolved::{
     AccessConfig, AccessLogConfig, Action, AdminConfig, ApiKey, ApiKeysConfig, AuthenticatorConfig,
-    AuthenticatorKind, ClientIpConfig, Config, ConsumerConfig, CredentialPlace, DriverChoice,
-    EndpointAddress, EndpointConfig, FileState, FixedResponse, GROUPS_MAX, HostPattern,
-    JwtAlgorithm, KeyPart, LIMIT_KEY_PARTS_MAX, LIMIT_OVERRIDES_MAX, LimitConfig, LimitMode,
-    ListenerConfig, LogFormat, LogSink, MaxKeys, OverrideConfig, OverrideKey, OverrideValue,
-    PathPolicy, ROUTE_AUTH_MAX, ROUTE_LIMITS_MAX, ROUTE_NETWORK_LISTS_MAX, Rate, ResponseFault,
-    ResponseFaults, RouteConfig, RuntimeConfig, Steer, UnderscoreHeaders, UpstreamConfig,
+    AuthenticatorKind, ClientHeader, ClientIpConfig, Config, ConsumerConfig, CredentialPlace,
+    DriverChoice, EndpointAddress, EndpointConfig, FileState, FixedResponse, GROUPS_MAX,
+    HeaderEdits, HostPattern, HostRewrite, JwtAlgorithm, KeyPart, LIMIT_KEY_PARTS_MAX,
+    LIMIT_OVERRIDES_MAX, LimitConfig, LimitMode, ListenerConfig, LogFormat, LogSink, MaxKeys,
+    OverrideConfig, OverrideKey, OverrideValue, PathPolicy, PathRewrite, ProxyProtocol,
+    ROUTE_AUTH_MAX, ROUTE_LIMITS_MAX, ROUTE_NETWORK_LISTS_MAX, Rate, Redirect, ResponseFault,
+    ResponseFaults, Rewrite, RouteConfig, RuntimeConfig, SPLIT_MAX, SplitPart, Steer,
+    UnderscoreHeaders, UpstreamConfig,
 };
+pub use template::{Piece, Template, Variable};

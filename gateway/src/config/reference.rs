@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 
 use super::key::{Keys, Row};
 use super::{
-    api_keys, consumers, jwt, limits, listeners, load, network_lists, respond, routes, runtime,
-    telemetry, upstreams,
+    api_keys, consumers, jwt, limits, listeners, load, network_lists, respond, rewrite, routes,
+    runtime, telemetry, upstreams,
 };
 
 /// The sections in the order of the page.
-static SECTIONS: [&Keys; 17] = [
+static SECTIONS: [&Keys; 21] = [
     &load::KEYS,
     &runtime::KEYS,
     &telemetry::ADMIN_KEYS,
@@ -27,6 +27,10 @@ static SECTIONS: [&Keys; 17] = [
     &jwt::KEYS,
     &routes::KEYS,
     &respond::KEYS,
+    &rewrite::REDIRECT_KEYS,
+    &rewrite::SPLIT_KEYS,
+    &rewrite::KEYS,
+    &rewrite::EDIT_KEYS,
 ];
 
 /// Every key with its values, default and cost, as Markdown: the part of `docs/configuration.md` between its marks.
@@ -119,6 +123,18 @@ mod tests {
             "routes.respond" => {
                 format!("{listener}[[routes]]\nname = 'r'\n[routes.respond]\n{lines}")
             }
+            "routes.redirect" => {
+                format!("{listener}[[routes]]\nname = 'r'\n[routes.redirect]\nto = '/'\n{lines}")
+            }
+            "routes.split" => format!(
+                "{listener}{upstream}[[routes]]\nname = 'r'\n[[routes.split]]\nupstream = 'NAME'\n{lines}"
+            ),
+            "routes.rewrite" => format!(
+                "{listener}{upstream}[[routes]]\nname = 'r'\nupstream = 'NAME'\n[routes.rewrite]\n{lines}"
+            ),
+            "routes.request_headers, routes.response_headers" => format!(
+                "{listener}{upstream}[[routes]]\nname = 'r'\nupstream = 'NAME'\n[routes.request_headers]\n{lines}"
+            ),
             _ => format!("{listener}{header}\n{lines}"),
         }
     }

@@ -3,6 +3,8 @@
 //! A value of these types cannot be invalid: the reader (`config::load`) is the only place that builds them from
 //! text, and reports everything wrong at once. Nothing here does I/O.
 
+mod route;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU8, NonZeroU32, NonZeroU64, NonZeroUsize};
@@ -12,10 +14,14 @@ use std::time::{Duration, SystemTime};
 use ipnet::IpNet;
 pub use limiter::Rate;
 
+pub use route::{
+    AccessConfig, Action, FixedResponse, HeaderEdits, HostPattern, HostRewrite, PathRewrite,
+    ROUTE_LIMITS_MAX, ROUTE_NETWORK_LISTS_MAX, Redirect, Rewrite, RouteConfig, SPLIT_MAX,
+    SplitPart,
+};
+
 use super::jwt::JwtConfig;
 use super::network_lists::NetworkListConfig;
-
-use super::matching::{Conditions, PathPattern};
 
 /// A whole configuration.
 #[derive(Clone, Debug)]
@@ -244,6 +250,34 @@ pub enum LogFormat {
 pub struct ClientIpConfig {
     /// IPv6 addresses that share this many leading bits are one client; 1..=128.
     pub ipv6_prefix: u8,
+    /// Peers that are believed about who their clients are.
+    pub trusted_proxies: Vec<IpNet>,
+    /// What they say it in.
+    pub header: ClientHeader,
+}
+
+/// `client_ip.header`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientHeader {
+    /// X-Forwarded-For.
+    XForwardedFor,
+    /// Forwarded (RFC 7239).
+    Forwarded,
+    /// Nothing: the peer is the client, or who the PROXY protocol names.
+    Off,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// None.
+    Off,
+    /// The line of text.
+    V1,
+    /// The binary header.
+    V2,
+    /// Either, for reading.
+    Any,
 }
 
 /// One of `[[listeners]]`.
@@ -253,6 +287,8 @@ pub struct ListenerConfig {
     pub name: String,
     /// TCP address; port 0 asks the kernel for one.
     pub address: SocketAddr,
+    /// The header that every connection must begin with.
+    pub proxy_protocol: ProxyProtocol,
     /// A request head must be complete this long after its first byte (and a new connection must send one).
     pub header_timeout: Duration,
     /// A kept connection may be idle this long between requests.
@@ -341,6 +377,8 @@ pub struct UpstreamConfig {
     pub keepalive_max: u32,
     /// Connections at once to each endpoint, over all workers.
     pub max_connections: NonZeroU32,
+    /// The header that every connection begins with; never [`ProxyProtocol::Any`].
+    pub proxy_protocol: ProxyProtocol,
     /// Faults of its responses that are forgiven.
     pub tolerate: ResponseFaults,
 }
@@ -555,81 +593,4 @@ pub enum LimitMode {
     Shadow,
     /// Nothing is decided.
     Off,
-}
-
-/// One of `[[routes]]`.
-#[derive(Clone, Debug)]
-pub struct RouteConfig {
-    /// Unique name.
-    pub name: String,
-    /// Hosts it serves; empty: every host that no other route names.
-    pub hosts: Vec<HostPattern>,
-    /// Paths it serves.
-    pub path: PathPattern,
-    /// The path is compared without ASCII case.
-    pub ignore_case: bool,
-    /// What a request must have besides.
-    pub conditions: Conditions,
-    /// What is done with a request.
-    pub action: Action,
-    /// Indices into `Config::network_lists`, asked in this order; at most [`ROUTE_NETWORK_LISTS_MAX`].
-    pub network_lists: Vec<usize>,
-    /// Who may use it.
-    pub access: AccessConfig,
-    /// Indices into `Config::limits`, in the order of the file; at most [`ROUTE_LIMITS_MAX`].
-    pub limits: Vec<usize>,
-    /// Longest request body; `None`: unlimited.
-    pub max_body: Option<u64>,
-    /// The whole exchange must end in this time; `None`: no such limit.
-    pub timeout: Option<Duration>,
-    /// Protocols to which a request may be upgraded, lower case (`websocket`).
-    pub upgrade: Vec<String>,
-    /// Trailer fields pass in both directions, whether or not the receiver asked for them.
-    pub trailers: bool,
-}
-
-/// Most lists of networks of a route.
-pub const ROUTE_NETWORK_LISTS_MAX: usize = 4;
-
-/// Who may use a route.
-#[derive(Clone, Debug, Default)]
-pub struct AccessConfig {
-    /// Indices into `Config::authenticators`, asked in this order; at most [`ROUTE_AUTH_MAX`]. Empty: everybody may.
-    pub auth: Vec<usize>,
-    /// A request without credentials passes as nobody's.
-    pub optional: bool,
-    /// The caller is in one of these; empty: whoever it is.
-    pub groups: Vec<String>,
-}
-
-/// Most limits of a route.
-pub const ROUTE_LIMITS_MAX: usize = 8;
-
-/// A host of a route, lower case, without port.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum HostPattern {
-    /// This name.
-    Exact(String),
-    /// `*.NAME`: any name one or more labels below it. Holds `.NAME` with the leading dot.
-    Suffix(String),
-}
-
-/// What a route does with a request.
-#[derive(Clone, Debug)]
-pub enum Action {
-    /// Forward it to the upstream with this index.
-    Upstream(usize),
-    /// Answer it.
-    Respond(FixedResponse),
-}
-
-/// An answer written in the config.
-#[derive(Clone, Debug)]
-pub struct FixedResponse {
-    /// 200..=599.
-    pub status: u16,
-    /// Header fields in the order of the file, names and values valid; never framing or hop-by-hop fields.
-    pub headers: Vec<(String, String)>,
-    /// The body.
-    pub body: String,
 }

@@ -15,7 +15,7 @@ pub(super) static KEYS: Keys = Keys {
 };
 
 /// Fields that the gateway itself writes, since they frame the message or belong to the connection.
-const OWN_FIELDS: [&str; 9] = [
+pub(super) const OWN_FIELDS: [&str; 9] = [
     "connection",
     "content-length",
     "date",

@@ -1,25 +1,27 @@
 //! `[[routes]]`: which requests are forwarded, answered and limited.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod place;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::address::{
-    is_capture_name, parse_host, parse_name, parse_path, parse_prefix, show_path,
-};
+use super::address::parse_name;
 use super::conditions;
 use super::consumers::{GROUP_KIND, read_groups};
 use super::key::{Key, Keys, List, Nested, Optional, Required};
 use super::kind::{Flag, Or, Size, Text, Time};
-use super::matching::{
-    Conditions, EXTENSION_METHODS_MAX, PATH_CAPTURES_MAX, PATH_REGEXES_PER_HOST_MAX, PathPattern,
-    PathTemplate, Pattern, ROUTES_PER_PATH_MAX, TemplateSegment,
-};
+use super::matching::PathPattern;
 use super::resolved::{
-    AccessConfig, Action, HostPattern, ROUTE_AUTH_MAX, ROUTE_LIMITS_MAX, ROUTE_NETWORK_LISTS_MAX,
+    AccessConfig, Action, ROUTE_AUTH_MAX, ROUTE_LIMITS_MAX, ROUTE_NETWORK_LISTS_MAX, Rewrite,
     RouteConfig,
 };
 use super::respond;
+use super::rewrite;
 use super::section::{Located, Section};
+use place::{
+    HOST, HOSTS, PATH, PATH_PREFIX, PATH_REGEX, Taken, note_extension_methods, note_taken_places,
+    read_hosts, read_path,
+};
 
 pub(super) static KEYS: Keys = Keys {
     header: "[[routes]]",
@@ -38,12 +40,18 @@ pub(super) static KEYS: Keys = Keys {
         &conditions::QUERY,
         &conditions::CLIENT_NETWORKS,
         &UPSTREAM,
+        &SPLIT,
         &RESPOND,
+        &REDIRECT,
+        &REWRITE,
+        &REQUEST_HEADERS,
+        &RESPONSE_HEADERS,
         &NETWORK_LISTS,
         &AUTH,
         &AUTH_OPTIONAL,
         &GROUPS,
         &LIMITS,
+        &MAX_HEAD,
         &MAX_BODY,
         &TIMEOUT,
         &UPGRADE,
@@ -53,12 +61,7 @@ pub(super) static KEYS: Keys = Keys {
         "method",
         "per_try_timeout",
         "priority",
-        "redirect",
-        "request_headers",
-        "response_headers",
         "retry",
-        "rewrite",
-        "split",
         "mirror",
         "cors",
         "compress",
@@ -75,58 +78,6 @@ static NAME: Required<Text<String>> = Required {
     text: "Unique name, for logs and metrics.",
 };
 
-const HOST_KIND: Text<HostPattern> = Text {
-    expects: "a host such as \"api.example.com\" or \"*.example.com\"",
-    parse: parse_host,
-    show: show_host,
-};
-
-static HOST: Optional<Text<HostPattern>> = Optional {
-    name: "host",
-    kind: HOST_KIND,
-    absent: "every host",
-    text: "The host it serves, without port. `*.example.com` holds every name below `example.com`, not `example.com` itself.",
-};
-
-static HOSTS: List<Text<HostPattern>> = List {
-    name: "hosts",
-    item: HOST_KIND,
-    text: "Several hosts, in place of `host`.",
-};
-
-static PATH: Optional<Text<PathPattern>> = Optional {
-    name: "path",
-    kind: Text {
-        expects: "a path such as \"/v1/users\" or \"/v1/users/{id}\"",
-        parse: parse_path,
-        show: show_path,
-    },
-    absent: "see `path_prefix`",
-    text: "This path alone. `{NAME}` stands for one whole segment that is not empty; at most 8 of them, and at most 64 segments in all.",
-};
-
-static PATH_PREFIX: Optional<Text<String>> = Optional {
-    name: "path_prefix",
-    kind: Text {
-        expects: "a path such as \"/v1/users\"",
-        parse: parse_prefix,
-        show: String::clone,
-    },
-    absent: "without `path`: every path",
-    text: "This path and all below it, by whole segments: `/v1` and `/v1/` both hold `/v1`, `/v1/` and `/v1/x`, not `/v10`.",
-};
-
-static PATH_REGEX: Optional<Text<String>> = Optional {
-    name: "path_regex",
-    kind: Text {
-        expects: "a regular expression such as \"/files/[a-z]+[.]png\"",
-        parse: |text| Ok(text.to_owned()),
-        show: String::clone,
-    },
-    absent: "see `path_prefix`",
-    text: "Paths that it matches from the first to the last character, in the form that requests are compared in. Linear time in the path, classes of ASCII, at most 1MiB compiled; named groups are captures, at most 8. A host has at most 64, tried one after the other for a request that no `path` serves.",
-};
-
 static IGNORE_CASE: Key<Flag> = Key {
     name: "ignore_case",
     kind: Flag,
@@ -141,14 +92,14 @@ static UPSTREAM: Optional<Text<String>> = Optional {
         parse: parse_name,
         show: String::clone,
     },
-    absent: "this or `respond`",
+    absent: "this, `split`, `respond` or `redirect`",
     text: "Forward to the upstream of this name.",
 };
 
 static RESPOND: Nested = Nested {
     name: "respond",
     expects: "a table such as { status = 403, body = \"no\" }",
-    absent: "this or `upstream`",
+    absent: "see `upstream`",
     text: "Answer without any upstream, see `routes.respond`.",
 };
 
@@ -183,6 +134,51 @@ static GROUPS: List<Text<String>> = List {
     name: "groups",
     item: GROUP_KIND,
     text: "Let in only callers of one of these groups, at most 32; others get 403.",
+};
+
+static REDIRECT: Nested = Nested {
+    name: "redirect",
+    expects: "a table such as { to = \"https://${host}${path}\" }",
+    absent: "see `upstream`",
+    text: "Answer with a redirect, see `routes.redirect`.",
+};
+
+static SPLIT: Nested = Nested {
+    name: "split",
+    expects: "an array of tables such as [{ upstream = \"new\", weight = 5 }, { upstream = \"old\", weight = 95 }]",
+    absent: "see `upstream`",
+    text: "Forward to several upstreams by shares, at most 64, see `routes.split`.",
+};
+
+static REWRITE: Nested = Nested {
+    name: "rewrite",
+    expects: "a table such as { strip_prefix = \"/v1\" }",
+    absent: "path and host go on as they came",
+    text: "What goes upstream in place of path and host, see `routes.rewrite`.",
+};
+
+static REQUEST_HEADERS: Nested = Nested {
+    name: "request_headers",
+    expects: "a table such as { set = { x-a = \"1\" }, remove = [\"x-b\"] }",
+    absent: "fields go on as they came",
+    text: "Changes of the request's header fields, see `routes.request_headers`.",
+};
+
+static RESPONSE_HEADERS: Nested = Nested {
+    name: "response_headers",
+    expects: "a table such as { set = { x-a = \"1\" }, remove = [\"x-b\"] }",
+    absent: "fields go on as they came",
+    text: "Changes of the response's header fields, see `routes.response_headers`.",
+};
+
+static MAX_HEAD: Key<Or<Size<u32>>> = Key {
+    name: "max_head",
+    kind: Or {
+        word: "unlimited",
+        kind: Size::new(128, 1 << 20),
+    },
+    default: None,
+    text: "Longest request head; longer: 431. The listener's `head_max` bounds it before any route is known.",
 };
 
 static LIMITS: List<Text<String>> = List {
@@ -249,22 +245,6 @@ pub(super) struct Names<'a> {
     pub authenticators: BTreeMap<&'a str, usize>,
 }
 
-/// Where a route answers: host, path (in lower case where case is ignored), and whether case is ignored.
-type Place = (Option<HostPattern>, PathPattern, bool);
-
-/// What earlier routes have taken.
-#[derive(Default)]
-struct Taken {
-    /// Names of routes.
-    names: HashSet<String>,
-    /// Routes and their conditions by place.
-    places: HashMap<Place, Vec<(Conditions, String)>>,
-    /// Regular expressions for paths by host.
-    regexes: HashMap<Option<HostPattern>, usize>,
-    /// Methods that no standard has.
-    methods: HashSet<String>,
-}
-
 /// Reads every route; notes names and places that come twice.
 ///
 /// Missing and bad values are kept as placeholders; their problems were noted, and a reading with problems is never used.
@@ -292,13 +272,21 @@ pub(super) fn read(sections: &[Section<'_>], names: &Names<'_>) -> Vec<RouteConf
                 let place = (&*hosts, path, ignore_case);
                 note_taken_places(section, place, &conditions, &shown, &mut taken);
             }
+            let path = path.map_or_else(|| PathPattern::Prefix("/".into()), |path| path.value);
+            let edits = |key, is_request| {
+                rewrite::read_edits(&section.table(key, &rewrite::EDIT_KEYS), &path, is_request)
+            };
             RouteConfig {
                 name: name.map_or_else(String::new, |name| name.value),
                 hosts: hosts.into_iter().map(|host| host.value).collect(),
-                path: path.map_or_else(|| PathPattern::Prefix("/".into()), |path| path.value),
+                action: read_action(section, &names.upstreams, &path),
+                rewrite: read_rewrite(section, &path),
+                request_headers: edits(&REQUEST_HEADERS, true),
+                response_headers: edits(&RESPONSE_HEADERS, false),
+                max_head: section.get(&MAX_HEAD),
+                path,
                 ignore_case,
                 conditions,
-                action: read_action(section, &names.upstreams),
                 network_lists: read_network_lists(section, names),
                 access: read_access(section, names),
                 limits: read_limits(section, names),
@@ -315,190 +303,54 @@ pub(super) fn read(sections: &[Section<'_>], names: &Names<'_>) -> Vec<RouteConf
         .collect()
 }
 
-/// Notes every host and path of a route where an earlier one answers already, or too many do.
-fn note_taken_places(
+fn read_action(
     section: &Section<'_>,
-    (hosts, path, ignore_case): (&[Located<HostPattern>], &Located<PathPattern>, bool),
-    conditions: &Conditions,
-    shown: &str,
-    taken: &mut Taken,
-) {
-    let folded = without_names(&path.value, ignore_case);
-    let problem = |message| section.reader().problem(path.at, "routes", message);
-    let every_host = [None];
-    let each_host: Vec<_> = hosts.iter().map(|host| Some(host.value.clone())).collect();
-    for host in if each_host.is_empty() {
-        &every_host[..]
-    } else {
-        &each_host[..]
-    } {
-        if matches!(folded, PathPattern::Regex(_)) {
-            let count = taken.regexes.entry(host.clone()).or_default();
-            *count += 1;
-            if *count > PATH_REGEXES_PER_HOST_MAX {
-                return problem(format!(
-                    "a host has at most {PATH_REGEXES_PER_HOST_MAX} routes by `path_regex`"
-                ));
-            }
-        }
-        let place = (host.clone(), folded.clone(), ignore_case);
-        let others = taken.places.entry(place).or_default();
-        if let Some((_, other)) = others.iter().find(|(other, _)| other == conditions) {
-            return problem(format!(
-                "{other} serves this host and path already, under the same conditions; only one route can"
-            ));
-        }
-        if others.len() >= ROUTES_PER_PATH_MAX {
-            return problem(format!(
-                "at most {ROUTES_PER_PATH_MAX} routes can share a host and a path"
-            ));
-        }
-        others.push((conditions.clone(), shown.to_owned()));
-    }
-}
-
-/// The path as it is compared with those of other routes: what a capture is called does not count.
-fn without_names(path: &PathPattern, ignore_case: bool) -> PathPattern {
-    let fold = |text: &str| {
-        if ignore_case {
-            text.to_ascii_lowercase()
-        } else {
-            text.to_owned()
-        }
-    };
-    match path {
-        PathPattern::Exact(path) => PathPattern::Exact(fold(path)),
-        PathPattern::Prefix(path) => PathPattern::Prefix(fold(path)),
-        PathPattern::Template(template) => {
-            let bare = |segment: &TemplateSegment| match segment {
-                TemplateSegment::Literal(text) => TemplateSegment::Literal(fold(text)),
-                TemplateSegment::Capture(_) => TemplateSegment::Capture(String::new()),
-            };
-            let segments = template.segments.iter().map(bare).collect();
-            PathPattern::Template(PathTemplate { segments })
-        }
-        PathPattern::Regex(pattern) => PathPattern::Regex(pattern.clone()),
-    }
-}
-
-fn note_extension_methods(section: &Section<'_>, conditions: &Conditions, taken: &mut Taken) {
-    let names = conditions.methods.iter();
-    let extensions = names.filter(|name| !conditions::STANDARD_METHODS.contains(&name.as_str()));
-    taken.methods.extend(extensions.cloned());
-    if taken.methods.len() > EXTENSION_METHODS_MAX {
-        let message = format!(
-            "all routes together name at most {EXTENSION_METHODS_MAX} methods that are not of RFC 9110 or 5789"
-        );
-        section.problem(conditions::METHODS.name, message);
-    }
-}
-
-fn read_hosts(section: &Section<'_>) -> Vec<Located<HostPattern>> {
-    let host = section.find(&HOST);
-    let hosts = section.list(&HOSTS);
-    if section.has(HOST.name) && section.has(HOSTS.name) {
-        section.problem(HOSTS.name, "write either `host` or `hosts`, not both");
-    } else if section.is_empty_array(HOSTS.name) {
-        section.problem(
-            HOSTS.name,
-            "an empty array; for every host leave the key out",
-        );
-    }
-    let mut seen: HashSet<HostPattern> = HashSet::new();
-    let mut chosen = Vec::new();
-    for host in host.into_iter().chain(hosts) {
-        if seen.insert(host.value.clone()) {
-            chosen.push(host);
-        } else {
-            let (at, shown) = (host.at, host.map(|host| show_host(&host)).shown());
-            section.problem_at(at, HOSTS.name, format!("{shown} is there twice"));
-        }
-    }
-    chosen
-}
-
-/// The path with the place to report about it; `None`: a problem was noted.
-fn read_path(section: &Section<'_>, ignore_case: bool) -> Option<Located<PathPattern>> {
-    let keys = [PATH.name, PATH_PREFIX.name, PATH_REGEX.name];
+    upstreams: &BTreeMap<&str, usize>,
+    path: &PathPattern,
+) -> Action {
+    let placeholder = Action::Upstream(0);
+    let keys = [UPSTREAM.name, SPLIT.name, RESPOND.name, REDIRECT.name];
     let mut written = keys.into_iter().filter(|key| section.has(key));
     let Some(first) = written.next() else {
-        return Some(Located {
-            value: PathPattern::Prefix("/".into()),
-            at: section.at(),
-            secret: false,
-        });
+        section.problem(
+            UPSTREAM.name,
+            "missing; write `upstream` with a name, or `split`, `respond` or `redirect`",
+        );
+        return placeholder;
     };
     if let Some(second) = written.next() {
         section.problem(
             second,
             format!("write either `{first}` or `{second}`, not both"),
         );
-        return None;
+        return placeholder;
     }
-    if first == PATH.name {
-        return section.find(&PATH);
+    if first == UPSTREAM.name {
+        let index = section
+            .find(&UPSTREAM)
+            .and_then(|name| resolve(section, UPSTREAM.name, "upstream", &name, upstreams));
+        return index.map_or(placeholder, Action::Upstream);
     }
-    if first == PATH_PREFIX.name {
-        // `/v1/` and `/v1` hold the same paths; one final slash says nothing.
-        let bare = |path: String| match path.strip_suffix('/') {
-            Some(bare) if !bare.is_empty() => bare.to_owned(),
-            _ => path,
-        };
-        let path = section.find(&PATH_PREFIX)?;
-        return Some(path.map(|path| PathPattern::Prefix(bare(path))));
+    if first == SPLIT.name {
+        let parts = section.tables(&SPLIT, &rewrite::SPLIT_KEYS);
+        return Action::Split(rewrite::read_split(&parts, upstreams, section, SPLIT.name));
     }
-    let text = section.find(&PATH_REGEX)?;
-    match read_regex(&text.value, ignore_case) {
-        Ok(pattern) => Some(text.map(|_| PathPattern::Regex(pattern))),
-        Err(message) => {
-            section.problem(PATH_REGEX.name, message);
-            None
-        }
+    if first == RESPOND.name {
+        return Action::Respond(respond::read(&section.table(&RESPOND, &respond::KEYS)));
     }
+    let redirect = section.table(&REDIRECT, &rewrite::REDIRECT_KEYS);
+    rewrite::read_redirect(&redirect, path).map_or(placeholder, Action::Redirect)
 }
 
-fn read_regex(text: &str, ignore_case: bool) -> Result<Pattern, String> {
-    let pattern = Pattern::new(text, ignore_case)?;
-    let names: Vec<&str> = pattern.captures().collect();
-    if names.len() > PATH_CAPTURES_MAX {
-        return Err(format!(
-            "a path has at most {PATH_CAPTURES_MAX} captures; found {}",
-            names.len()
-        ));
-    }
-    match names.iter().find(|name| !is_capture_name(name)) {
-        Some(name) => Err(format!(
-            "`{name}` is not the name of a capture; use letters, digits and `_`"
-        )),
-        None => Ok(pattern),
-    }
-}
-
-fn read_action(section: &Section<'_>, upstreams: &BTreeMap<&str, usize>) -> Action {
-    let placeholder = Action::Upstream(0);
-    match (section.has(UPSTREAM.name), section.has(RESPOND.name)) {
-        (true, true) => {
-            section.problem(
-                RESPOND.name,
-                "write either `upstream` or `respond`, not both",
-            );
-            placeholder
-        }
-        (false, false) => {
-            section.problem(
-                UPSTREAM.name,
-                "missing; write `upstream` with a name, or `respond`",
-            );
-            placeholder
-        }
-        (false, true) => Action::Respond(respond::read(&section.table(&RESPOND, &respond::KEYS))),
-        (true, false) => {
-            let index = section
-                .find(&UPSTREAM)
-                .and_then(|name| resolve(section, UPSTREAM.name, "upstream", &name, upstreams));
-            index.map_or(placeholder, Action::Upstream)
+fn read_rewrite(section: &Section<'_>, path: &PathPattern) -> Rewrite {
+    if section.has(RESPOND.name) || section.has(REDIRECT.name) {
+        for key in [REWRITE.name, REQUEST_HEADERS.name] {
+            if section.has(key) {
+                section.problem(key, "nothing goes upstream from this route");
+            }
         }
     }
+    rewrite::read(&section.table(&REWRITE, &rewrite::KEYS), path)
 }
 
 fn read_network_lists(section: &Section<'_>, names: &Names<'_>) -> Vec<usize> {
@@ -612,7 +464,7 @@ fn read_limits(section: &Section<'_>, names: &Names<'_>) -> Vec<usize> {
 }
 
 /// The index behind a name; `None`: nothing has it, which was noted.
-fn resolve(
+pub(super) fn resolve(
     section: &Section<'_>,
     key: &str,
     what: &str,
@@ -658,11 +510,4 @@ fn parse_protocol(text: &str) -> Result<String, String> {
         ));
     }
     Ok(lower)
-}
-
-fn show_host(host: &HostPattern) -> String {
-    match host {
-        HostPattern::Exact(name) => name.clone(),
-        HostPattern::Suffix(name) => format!("*{name}"),
-    }
 }

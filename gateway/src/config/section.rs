@@ -137,7 +137,7 @@ impl<'a> Reader<'a> {
         let (text, mut secret) = (value.get_ref().as_str(), false);
         let replaced;
         let written = match (text, value.get_ref()) {
-            (Some(text), _) => match interpolate(text, self.env) {
+            (Some(text), _) => match interpolate(text, self.env, kind.has_request_variables()) {
                 Ok(interpolated) => {
                     secret = interpolated.secret;
                     replaced = interpolated.text;
@@ -372,7 +372,7 @@ impl<'a> Section<'a> {
             .flatten()
             .filter_map(|element| element.get_ref().as_table()?.get(name)?.get_ref().as_str());
         texts
-            .filter_map(|text| interpolate(text, self.reader.env).ok())
+            .filter_map(|text| interpolate(text, self.reader.env, false).ok())
             .map(|found| found.text.to_string())
             .collect()
     }

@@ -3,10 +3,16 @@
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
+use ipnet::IpNet;
+
 use super::address::parse_listen;
-use super::key::{Key, Keys, Nested};
+use super::key::{Key, Keys, List, Nested};
 use super::kind::{Integer, Or, Text, Word, shown};
-use super::resolved::{AccessLogConfig, AdminConfig, ClientIpConfig, LogFormat, LogSink};
+use super::limit_key::network;
+use super::matching::CLIENT_NETWORKS_MAX;
+use super::resolved::{
+    AccessLogConfig, AdminConfig, ClientHeader, ClientIpConfig, LogFormat, LogSink,
+};
 use super::section::Section;
 
 pub(super) static ADMIN_KEYS: Keys = Keys {
@@ -77,9 +83,32 @@ static FORMAT: Key<Word<LogFormat>> = Key {
 
 pub(super) static CLIENT_IP_KEYS: Keys = Keys {
     header: "[client_ip]",
-    text: "How a client is recognised, for limits and logs.",
-    rows: &[&IPV6_PREFIX],
-    unsupported: &["trusted_proxies", "header"],
+    text: "Who a client is, for limits, logs, routes by network, and the upstream.",
+    rows: &[&TRUSTED_PROXIES, &HEADER, &IPV6_PREFIX],
+    unsupported: &["depth", "hops", "recursive"],
+};
+
+pub(super) static TRUSTED_PROXIES: List<Text<IpNet>> = List {
+    name: "trusted_proxies",
+    item: Text {
+        expects: "an address or network such as \"10.0.0.0/8\"",
+        parse: network,
+        show: IpNet::to_string,
+    },
+    text: "Peers that are believed about who their clients are, at most 1024. From others what `header` names, X-Forwarded-Proto and X-Forwarded-Host are replaced.",
+};
+
+static HEADER: Key<Word<ClientHeader>> = Key {
+    name: "header",
+    kind: Word {
+        words: &[
+            ("x-forwarded-for", ClientHeader::XForwardedFor),
+            ("forwarded", ClientHeader::Forwarded),
+            ("off", ClientHeader::Off),
+        ],
+    },
+    default: ClientHeader::XForwardedFor,
+    text: "Where trusted proxies say it: read from the right, past addresses that are trusted themselves, to the first that is not; what is left of that is dropped. The last 32 are looked at. `forwarded`: RFC 7239, and such a field is sent on as well. `off`: only the PROXY protocol is believed.",
 };
 
 static IPV6_PREFIX: Key<Integer<u8>> = Key {
@@ -107,6 +136,13 @@ pub(super) fn read_access_log(log: &Section<'_>) -> AccessLogConfig {
 pub(super) fn read_client_ip(section: &Section<'_>) -> ClientIpConfig {
     ClientIpConfig {
         ipv6_prefix: section.get(&IPV6_PREFIX),
+        trusted_proxies: super::conditions::values(
+            section,
+            TRUSTED_PROXIES.name,
+            CLIENT_NETWORKS_MAX,
+            section.list(&TRUSTED_PROXIES),
+        ),
+        header: section.get(&HEADER),
     }
 }
 

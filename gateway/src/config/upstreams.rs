@@ -7,7 +7,7 @@ use super::address::{parse_endpoint, parse_name};
 use super::key::{Key, Keys, List, Nested, Required};
 use super::kind::{Integer, Text, Time, Word};
 use super::resolved::{
-    EndpointAddress, EndpointConfig, ResponseFault, ResponseFaults, UpstreamConfig,
+    EndpointAddress, EndpointConfig, ProxyProtocol, ResponseFault, ResponseFaults, UpstreamConfig,
 };
 use super::section::{Located, Section};
 
@@ -23,6 +23,7 @@ pub(super) static KEYS: Keys = Keys {
         &KEEPALIVE_MAX,
         &MAX_CONNECTIONS,
         &TOLERATE,
+        &PROXY_PROTOCOL,
     ],
     unsupported: &[
         "balance",
@@ -140,6 +141,19 @@ static TOLERATE: List<Word<ResponseFault>> = List {
     text: "Faults of this server's responses that are mended and counted in place of 502, for a server that cannot be mended.",
 };
 
+static PROXY_PROTOCOL: Key<Word<ProxyProtocol>> = Key {
+    name: "proxy_protocol",
+    kind: Word {
+        words: &[
+            ("off", ProxyProtocol::Off),
+            ("v1", ProxyProtocol::V1),
+            ("v2", ProxyProtocol::V2),
+        ],
+    },
+    default: ProxyProtocol::Off,
+    text: "Begin each connection with a header of the PROXY protocol that names the client. Such a connection belongs to one client, so that each request makes a new one and nothing is pooled.",
+};
+
 /// Reads every upstream, in the order of the file.
 pub(super) fn read(sections: Vec<(Located<String>, Section<'_>)>) -> Vec<UpstreamConfig> {
     sections
@@ -168,6 +182,7 @@ fn read_one(name: Located<String>, section: &Section<'_>) -> UpstreamConfig {
             }
             faults
         },
+        proxy_protocol: section.get(&PROXY_PROTOCOL),
     }
 }
 

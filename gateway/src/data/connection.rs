@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use runtime::{Buf, Deadline, Expiry, Reader, Socket, TICK};
 
-use super::codec::{HeadScanner, check_lines};
+use super::client::Peer;
+use super::codec::{HeadScanner, NotProxy, check_lines, parse_proxy};
 use super::error::{Error, client_end};
 use super::fairness::Fairness;
 use super::plan::{ListenerPlan, client_of};
@@ -19,6 +20,7 @@ use super::spell::Worked;
 use super::tunnel::{self, Tunnel};
 use super::worker::Worker;
 use super::{Why, respond};
+use crate::config::ProxyProtocol;
 
 /// After an answer that the client may not have read: how long and how much is read and thrown away, so that the
 /// close is not a reset that destroys the answer.
@@ -38,10 +40,14 @@ pub(super) struct Connection {
     pub(super) listener: Arc<ListenerPlan>,
     pub(super) listener_index: usize,
     pub(super) peer: SocketAddr,
+    /// Who the peer says it is by the PROXY protocol.
+    proxied: Option<Box<SocketAddr>>,
+    /// [`Self::source`] is a proxy that is believed.
+    pub(super) trusted: bool,
     /// The key of the client in every limit by address.
     pub(super) client_key: limiter::Key,
     /// The client's address as text, for the upstream.
-    pub(super) client_text: String,
+    pub(super) client_text: Box<str>,
     /// How long the first byte of the next head may take.
     wait: Duration,
     pub(super) reader: Reader,
@@ -145,7 +151,16 @@ pub(super) async fn serve(mut connection: Box<Connection>) {
         Poll::Ready(())
     })
     .await;
-    while connection.wait().await {
+    let mut has_more = false;
+    if connection.listener.config.proxy_protocol != ProxyProtocol::Off {
+        if Box::pin(connection.read_proxy_header()).await.is_err() {
+            connection.worker.metrics.rejected("proxy_protocol");
+            return;
+        }
+        // What came behind that header is the beginning of a request.
+        has_more = !connection.reader.data().is_empty();
+    }
+    while std::mem::take(&mut has_more) || connection.wait().await {
         let mut spell = connection.worker.take_spell();
         let pause;
         (connection, pause) = spell.run(connection).await;
@@ -210,8 +225,10 @@ impl Connection {
         Box::new(Self {
             listener_index,
             peer,
+            proxied: None,
+            trusted: plan.trusted_proxies.contains(client),
             client_key: plan.hasher.address(client, plan.client_ip.ipv6_prefix),
-            client_text: client.to_string(),
+            client_text: client.to_string().into(),
             wait: listener.config.header_timeout,
             reader: Reader::new(Rc::clone(&socket)),
             body_deadline: worker.deadlines.register(Rc::clone(&socket), Why::Busy),
@@ -231,9 +248,61 @@ impl Connection {
         })
     }
 
-    /// The client's address, IPv4 also where it came mapped into IPv6.
+    /// The address of the peer, or of who it says by the PROXY protocol; IPv4 also where it came mapped into IPv6.
     pub(super) fn client(&self) -> IpAddr {
-        client_of(self.peer.ip())
+        client_of(self.source().ip())
+    }
+
+    /// The peer, or who it says by the PROXY protocol.
+    pub(super) fn source(&self) -> SocketAddr {
+        self.proxied.as_deref().copied().unwrap_or(self.peer)
+    }
+
+    /// Who it comes from.
+    pub(super) fn peer(&self) -> Peer<'_> {
+        Peer {
+            client: self.client(),
+            key: self.client_key,
+            text: &self.client_text,
+            trusted: self.trusted,
+        }
+    }
+
+    /// Reads the header of the PROXY protocol and takes over who it names. It must be there in the time of a head.
+    async fn read_proxy_header(&mut self) -> Result<(), NotProxy> {
+        if !self.trusted {
+            return Err(NotProxy);
+        }
+        let timeout = self.listener.config.header_timeout;
+        let deadline = &self.writer.deadline;
+        deadline.set(timeout, Expiry::EndReads, Why::Head);
+        let header = loop {
+            // A parser that wants more than its longest header says so.
+            if !self.reader.data().is_empty() {
+                let accepted = self.listener.config.proxy_protocol;
+                if let Some(header) = parse_proxy(self.reader.data(), accepted)? {
+                    break header;
+                }
+            }
+            match self.reader.fill().await {
+                Ok(count) if count > 0 => self.worker.metrics.received(count as u64),
+                _ => return Err(NotProxy),
+            }
+        };
+        self.writer.deadline.clear(Why::Busy);
+        self.reader.buf().consume(header.length);
+        if let Some(source) = header.source {
+            let plan = Arc::clone(&self.worker.served().plan);
+            self.proxied = Some(Box::new(source));
+            let client = self.client();
+            self.client_key = plan.hasher.address(client, plan.client_ip.ipv6_prefix);
+            self.client_text = client.to_string().into();
+            self.trusted = plan.trusted_proxies.contains(client);
+        } else {
+            // Whose requests these are the proxy does not know: what they say of themselves it has not vouched for.
+            self.trusted = false;
+        }
+        Ok(())
     }
 
     /// Waits for the first bytes of a request: for a moment with a read under way, then without a buffer. False: none

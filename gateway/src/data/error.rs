@@ -28,6 +28,10 @@ pub(super) enum Error {
     Unauthorized(Denied),
     /// The caller is known and may not; why.
     Forbidden(&'static str),
+    /// The head is longer than the route takes.
+    HeadTooLarge,
+    /// The path that the route makes of it is not in normal form.
+    Rewrite,
     /// A limit refused it.
     Limited(Refusal),
     /// The body is longer than the route takes.
@@ -88,7 +92,8 @@ impl Error {
             Self::Request(error) => error.status().as_u16(),
             Self::Path(error) => error.status().as_u16(),
             Self::Chunk(error) => error.status().as_u16(),
-            Self::AmbiguousPath => 400,
+            Self::AmbiguousPath | Self::Rewrite => 400,
+            Self::HeadTooLarge => 431,
             Self::NoRoute => 404,
             Self::MethodNotAllowed(_) => 405,
             Self::Unauthorized(_) => 401,
@@ -112,6 +117,8 @@ impl Error {
             Self::Request(error) => error.name(),
             Self::Path(error) => error.name(),
             Self::AmbiguousPath => "path_ambiguous",
+            Self::HeadTooLarge => "route_head_too_large",
+            Self::Rewrite => "path_rewrite",
             Self::NoRoute => "no_route",
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::Unauthorized(denied) => denied.reason,
@@ -144,15 +151,17 @@ impl Error {
     /// How the request ended, for its record.
     pub(super) const fn end(&self) -> End {
         match self {
-            Self::Head(_) | Self::Request(_) | Self::Path(_) | Self::AmbiguousPath => {
-                End::BadRequest
-            }
+            Self::Head(_)
+            | Self::Request(_)
+            | Self::Path(_)
+            | Self::AmbiguousPath
+            | Self::Rewrite => End::BadRequest,
             Self::Chunk(_) => End::BadRequest,
             Self::NoRoute | Self::MethodNotAllowed(_) => End::NoRoute,
             Self::Unauthorized(_) => End::Unauthorized,
             Self::Forbidden(_) => End::Forbidden,
             Self::Limited(_) => End::Limited,
-            Self::BodyTooLarge => End::TooLarge,
+            Self::BodyTooLarge | Self::HeadTooLarge => End::TooLarge,
             Self::ClientTimeout(_) => End::ClientTimeout,
             Self::ClientGone => End::ClientClosed,
             Self::Lease(LeaseError::Refused(_)) => End::UpstreamRefused,
@@ -201,7 +210,9 @@ impl Error {
 }
 
 /// Names of causes that are no rule of the codec; beside them [`Error::name`] gives only those of authentication.
-const OWN_REASONS: [&str; 19] = [
+const OWN_REASONS: [&str; 21] = [
+    "path_rewrite",
+    "route_head_too_large",
     "method_not_allowed",
     "path_ambiguous",
     "no_route",
@@ -224,7 +235,8 @@ const OWN_REASONS: [&str; 19] = [
 ];
 
 /// Those of the exchange as a whole, and of connections that get no request.
-const OTHER_REASONS: [&str; 4] = [
+const OTHER_REASONS: [&str; 5] = [
+    "proxy_protocol",
     "route_timeout",
     "stopped",
     "max_connections",
@@ -291,6 +303,8 @@ mod tests {
         };
         let mut errors = vec![
             Error::AmbiguousPath,
+            Error::Rewrite,
+            Error::HeadTooLarge,
             Error::NoRoute,
             Error::Limited(refusal),
             Error::BodyTooLarge,

@@ -1,5 +1,6 @@
 //! The record of a request: what it was and how it ended, for the access log and the metrics.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::auth::Caller;
@@ -17,6 +18,8 @@ pub(super) struct Record {
     pub(super) started: Instant,
     pub(super) request: Option<RequestHead>,
     pub(super) request_id: [u8; 32],
+    /// Who the request came from, by all that is believed.
+    pub(super) client: IpAddr,
     pub(super) route: Option<usize>,
     /// Status sent to the client; 0: none yet.
     pub(super) status: u16,
@@ -34,11 +37,12 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(started: Instant, request_id: [u8; 32]) -> Self {
+    pub(super) fn new(started: Instant, request_id: [u8; 32], client: IpAddr) -> Self {
         Self {
             started,
             request: None,
             request_id,
+            client,
             route: None,
             status: 0,
             request_body_bytes: 0,
@@ -128,7 +132,7 @@ impl Record {
             status: self.status,
             request_body_bytes: self.request_body_bytes,
             response_body_bytes: self.response_body_bytes,
-            client: Some(connection.client()),
+            client: Some(self.client),
             peer: Some(connection.peer),
             host: self
                 .request

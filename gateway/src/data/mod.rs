@@ -2,9 +2,11 @@
 
 pub mod auth;
 mod body;
+mod client;
 mod clock;
 pub mod codec;
 mod connection;
+mod edit;
 mod error;
 mod fairness;
 mod fault;

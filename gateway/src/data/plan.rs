@@ -10,8 +10,10 @@ use limiter::{Budget, Concurrency, Key, KeyHasher, Permit, TableOptions, Timesta
 
 use super::auth::AuthPlan;
 use super::codec::{HeadLimits, RequestError, RequestRules, Scheme};
+use super::edit::HeaderPlan;
 use super::filter::limit::LimitPlan;
 use super::filter::networks::NetworkList;
+use super::networks::Networks;
 use super::route::RouteTable;
 use super::upstream::{AddressCell, Endpoint, Target, Upstream};
 use crate::config::{
@@ -37,6 +39,8 @@ pub struct Plan {
     pub authenticators: Vec<AuthPlan>,
     /// How a client is recognised.
     pub client_ip: ClientIpConfig,
+    /// `client_ip.trusted_proxies`.
+    pub(super) trusted_proxies: Networks,
     /// Makes the keys of the limits; one for the process.
     pub hasher: KeyHasher,
     /// Origin of the limits' time; one for the process.
@@ -68,6 +72,10 @@ pub struct RoutePlan {
     pub config: RouteConfig,
     /// It answers with an error, or only to some: what must not be got around by writing a path another way.
     pub denies: bool,
+    /// Changes of the request's header fields.
+    pub(super) request_headers: HeaderPlan,
+    /// Changes of the response's header fields.
+    pub(super) response_headers: HeaderPlan,
 }
 
 /// Where names and the demo upstream are found.
@@ -110,6 +118,8 @@ impl Plan {
             denies: !route.access.auth.is_empty()
                 || !route.network_lists.is_empty()
                 || matches!(&route.action, Action::Respond(answer) if answer.status >= 400),
+            request_headers: HeaderPlan::new(&route.request_headers),
+            response_headers: HeaderPlan::new(&route.response_headers),
             config: route.clone(),
         });
         let ipv6_prefix = config.client_ip.ipv6_prefix;
@@ -135,6 +145,7 @@ impl Plan {
             routes: routes.collect(),
             upstreams,
             limits,
+            trusted_proxies: Networks::new(&config.client_ip.trusted_proxies),
             client_ip: config.client_ip.clone(),
             hasher,
             origin,

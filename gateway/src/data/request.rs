@@ -10,6 +10,8 @@
 //! 7. what went wrong becomes an answer (`respond`)
 //! 8. the request is counted and logged (`log`)
 
+mod decide;
+
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
@@ -18,11 +20,10 @@ use runtime::{Buf, Expiry};
 
 use super::auth::{self, Caller, TakenOut};
 use super::body::{Sink, Transfer};
-use super::codec::{
-    BodyFraming, FieldKind, Fields, Normalised, RequestError, RequestHead, TargetForm, Version,
-    check_query, host_of, most_generous_form, normalise_path, parse_request,
-};
+use super::client::Told;
+use super::codec::{BodyFraming, Edits, Fields, RequestHead, Scheme, TargetForm, Version};
 use super::connection::{Connection, Next};
+use super::edit::{HeaderPlan, Variables};
 use super::error::Error;
 use super::filter::key::Subject;
 use super::filter::limit::{self, Decided};
@@ -30,12 +31,14 @@ use super::filter::networks;
 use super::log::Record;
 use super::plan::Plan;
 use super::respond::{Answer, Content};
-use super::route::{Asked, Captures, Methods};
+use super::route::Captures;
 use super::tunnel::Unfinished;
 use super::worker::Served;
 use super::{Why, fault, forward};
-use crate::config::{AccessConfig, Action, PathPolicy};
+use crate::config::{AccessConfig, Action};
 use crate::telemetry::{LimitOutcome, MetricsWriter};
+
+use decide::{Site, Understood, check_sizes, subject, take_action, understand};
 
 /// A body that nobody wants is read to its end if it is this short, so that the connection can stay.
 pub(super) const DISCARD_BYTES_MAX: u64 = 64 * 1024;
@@ -51,7 +54,13 @@ pub(super) struct Scratch {
     /// The response head as it goes out, until it is put before its body.
     pub(super) response_head: Buf,
     /// The path's normal form, where that differs from what was sent.
-    pub(super) path: Vec<u8>,
+    path: Vec<u8>,
+    /// What goes upstream in its place, or the target of a redirect; empty: nothing.
+    rewritten: Vec<u8>,
+    /// Field lines that a route adds.
+    pub(super) lines: Vec<u8>,
+    /// What is told of the client.
+    pub(super) told: Told,
     host: Vec<u8>,
     generous: Vec<u8>,
     /// What the route's path captured.
@@ -70,6 +79,9 @@ impl Default for Scratch {
             response_fields: Fields::new(),
             response_head: Buf::empty(),
             path: Vec::new(),
+            rewritten: Vec::new(),
+            lines: Vec::new(),
+            told: Told::default(),
             host: Vec::new(),
             generous: Vec::new(),
             captures: Captures::default(),
@@ -91,20 +103,68 @@ impl Scratch {
         }
     }
 
-    /// The one form of the request's path: what was routed, and what is forwarded.
-    pub(super) fn path(&self, request: &RequestHead) -> &[u8] {
-        if self.path.is_empty() {
+    /// The one form of the request's path, by which it was routed.
+    fn path(&self, request: &RequestHead) -> &[u8] {
+        if request.form == TargetForm::Asterisk {
+            b"/"
+        } else if self.path.is_empty() {
             request.path.of(self.head.data())
         } else {
             &self.path
         }
     }
+
+    /// The path that goes upstream.
+    pub(super) fn forwarded_path(&self, request: &RequestHead) -> &[u8] {
+        if self.rewritten.is_empty() {
+            self.path(request)
+        } else {
+            &self.rewritten
+        }
+    }
+
+    /// What templates of a route can take from the request.
+    pub(super) fn variables<'a>(
+        &'a self,
+        request: &RequestHead,
+        record: &'a Record,
+        route: &'a str,
+    ) -> Variables<'a> {
+        let head = self.head.data();
+        Variables {
+            scheme: Scheme::Http.as_str(),
+            method: request.method_span.of(head),
+            host: &self.host,
+            path: self.path(request),
+            query: self
+                .taken_out
+                .query()
+                .unwrap_or_else(|| request.query.map_or(b"", |query| query.of(head))),
+            caller: record.caller.as_ref().map(Caller::identity),
+            client: self.told.client(),
+            request_id: &record.request_id,
+            route,
+            captures: &self.captures,
+        }
+    }
+
+    /// Writes to `lines` the fields that a route adds in one direction.
+    pub(super) fn put_lines(&mut self, plan: &HeaderPlan, record: &Record, route: &str) {
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.clear();
+        if let (false, Some(request)) = (plan.adds_nothing(), &record.request) {
+            plan.put_lines(&self.variables(request, record, route), &mut lines);
+        }
+        self.lines = lines;
+    }
 }
 
 /// What is done with a request that nothing refused.
-enum Decision {
+pub(super) enum Decision {
     /// The route answers.
     Respond { route: usize },
+    /// The route answers with a redirect, whose target is in the scratch.
+    Redirect { status: u16 },
     /// An upstream answers.
     Forward { upstream: usize },
     /// The gateway answers for itself: OPTIONS that may go no further.
@@ -120,7 +180,11 @@ pub(super) async fn handle(
     let worker = Rc::clone(&connection.worker);
     let served = worker.served();
     let active = Active::new(&worker.metrics);
-    let mut record = Record::new(worker.clock.now(), worker.next_request_id());
+    let mut record = Record::new(
+        worker.clock.now(),
+        worker.next_request_id(),
+        connection.client(),
+    );
     take_head(connection, scratch, range);
 
     let decision = decide(connection, &served, scratch, &mut record);
@@ -136,7 +200,23 @@ pub(super) async fn handle(
                 let asked = scratch.fields.values(scratch.head.data(), fault::FIELD);
                 asked.for_each(fault::commit);
             }
-            Ok(answer(connection, &mut record, fixed.status, Content::Fixed(fixed)).await)
+            let content = Content::Fixed(fixed);
+            Ok(answer(
+                connection,
+                &served,
+                scratch,
+                &mut record,
+                fixed.status,
+                content,
+            )
+            .await)
+        }
+        Ok(Decision::Redirect { status }) => {
+            let target = std::mem::take(&mut scratch.rewritten);
+            let content = Content::Redirect(&target);
+            let next = answer(connection, &served, scratch, &mut record, status, content).await;
+            scratch.rewritten = target;
+            Ok(next)
         }
         Ok(Decision::Options) => {
             let nothing = crate::config::FixedResponse {
@@ -144,14 +224,15 @@ pub(super) async fn handle(
                 headers: Vec::new(),
                 body: String::new(),
             };
-            Ok(answer(connection, &mut record, 204, Content::Fixed(&nothing)).await)
+            let content = Content::Fixed(&nothing);
+            Ok(answer(connection, &served, scratch, &mut record, 204, content).await)
         }
         Err(error) => Err(error),
     };
     let (next, error) = match result {
         Ok(next) => (next, None),
         Err(error) => (
-            refuse(connection, &served.plan, &mut record, &error).await,
+            refuse(connection, &served.plan, scratch, &mut record, &error).await,
             Some(error),
         ),
     };
@@ -204,196 +285,77 @@ fn decide(
     scratch: &mut Scratch,
     record: &mut Record,
 ) -> Result<Decision, Error> {
-    let plan = &*served.plan;
-    let listener = &connection.listener;
-    let Scratch {
-        head,
-        fields,
-        path: normal,
-        host,
-        generous,
-        captures,
-        key_part,
-        taken_out,
-        ..
-    } = scratch;
-    let head = head.data();
-    let request = parse_request(head, &listener.rules, fields).map_err(Error::Request)?;
-    record.request = Some(request);
-
-    if request.max_forwards == Some(0) {
-        return Ok(Decision::Options);
-    }
-    count_underscores(connection, fields);
-    let (path, policy) = read_target(connection, &request, head, normal)?;
-
-    host.clear();
-    if let Some(authority) = request.authority {
-        host.extend(
-            host_of(authority.of(head))
-                .iter()
-                .map(u8::to_ascii_lowercase),
-        );
-    }
-    let query = request.query.map(|query| query.of(head));
-    let asked = Asked {
-        host,
-        path,
-        query,
-        method: plan.table.method(request.method_span.of(head)),
-        client: connection.client(),
-        head,
-        fields,
+    let site = Site {
+        plan: &served.plan,
+        matchers: &served.matchers,
+        connection,
     };
-    let route = find_route(served, &asked, captures)?;
-    check_readings(connection, served, policy, route, &asked, generous)?;
-    record.route = Some(route);
-    let route_config = &plan.routes[route].config;
-
-    if !route_config.network_lists.is_empty() {
-        ask_networks(connection, plan, &route_config.network_lists)?;
-    }
-    check_length(&request, route_config.max_body)?;
-    let access = &route_config.access;
-    let now = || connection.worker.clock.unix_micros(record.started) / 1_000_000;
+    let Some(understood) = understand(&site, scratch, record)? else {
+        return Ok(Decision::Options);
+    };
+    ask_networks(&site, &understood)?;
+    let config = &site.plan.routes[understood.route].config;
+    check_sizes(config, scratch.head.data(), &understood.request)?;
+    let access = &config.access;
     let caller = if access.auth.is_empty() {
         None
     } else {
-        let asked = (head, query, now());
-        identify(served, access, asked, fields, (key_part, taken_out))?
+        let now = connection.worker.clock.unix_micros(record.started) / 1_000_000;
+        identify(served, access, scratch, &understood, now)?
     };
-    let subject = Subject {
-        hasher: &plan.hasher,
-        client: connection.client(),
-        client_key: connection.client_key,
-        head,
-        fields,
-        host,
-        path,
-        query,
-        route: &route_config.name,
-        caller: caller.as_ref().map(Caller::identity),
-        ignore_case: route_config.ignore_case,
-    };
-    let limited = ask_limits(connection, served, route, &subject, key_part, record);
+    let mut key_part = std::mem::take(&mut scratch.key_part);
+    let identity = caller.as_ref().map(Caller::identity);
+    let subject = subject(site.plan, scratch, &understood, identity);
+    let route = understood.route;
+    let limited = ask_limits(connection, served, route, &subject, &mut key_part, record);
+    scratch.key_part = key_part;
     record.caller = caller;
     limited?;
-
-    Ok(match route_config.action {
-        Action::Respond(_) => Decision::Respond { route },
-        Action::Upstream(upstream) => Decision::Forward { upstream },
+    take_action(&site, scratch, &understood, record, |total| {
+        served.next_share(total)
     })
 }
 
 /// Asks the lists of networks of a route, and counts what each says.
-fn ask_networks(connection: &Connection, plan: &Plan, lists: &[usize]) -> Result<(), Error> {
-    let metrics = &connection.worker.metrics;
-    let decided = |list, outcome| metrics.network_decided(list, outcome);
-    networks::check(&plan.network_lists, lists, connection.client(), decided)
-}
-
-/// Refuses a body that says it is longer than the route takes.
-fn check_length(request: &RequestHead, most: Option<u64>) -> Result<(), Error> {
-    match (request.framing, most) {
-        (BodyFraming::Length(length), Some(most)) if length > most => Err(Error::BodyTooLarge),
-        _ => Ok(()),
+fn ask_networks(site: &Site<'_>, understood: &Understood) -> Result<(), Error> {
+    let plan = site.plan;
+    let lists = &plan.routes[understood.route].config.network_lists;
+    if lists.is_empty() {
+        return Ok(());
     }
+    let metrics = &site.connection.worker.metrics;
+    let decided = |list, outcome| metrics.network_decided(list, outcome);
+    networks::check(&plan.network_lists, lists, understood.client, decided)
 }
 
 /// Asks the authenticators of a route who calls; takes the credentials out.
 fn identify(
     served: &Served,
     access: &AccessConfig,
-    (head, query, now): (&[u8], Option<&[u8]>, u64),
-    fields: &mut Fields,
-    (buffer, taken_out): (&mut Vec<u8>, &mut TakenOut),
+    scratch: &mut Scratch,
+    understood: &Understood,
+    now: u64,
 ) -> Result<Option<Caller>, Error> {
     let plans = &served.plan.authenticators;
+    let Scratch {
+        head,
+        fields,
+        key_part,
+        taken_out,
+        ..
+    } = scratch;
+    let head = head.data();
+    let query = understood.request.query.map(|query| query.of(head));
     let asked = auth::Request {
         head,
         fields,
         query,
         now,
     };
-    let caller = auth::authenticate(access, plans, &served.tables, &asked, buffer);
+    let caller = auth::authenticate(access, plans, &served.tables, &asked, key_part);
     // Whatever came of it: a credential is nothing for a log.
     auth::take_out(access, plans, head, fields, query, taken_out);
     caller
-}
-
-/// The path in its one form, and the policy by which it is that: of a strict listener the standard one where a rule that is
-/// only counted was broken. `normal` is scratch. The query is checked too.
-fn read_target<'a>(
-    connection: &Connection,
-    request: &RequestHead,
-    head: &'a [u8],
-    normal: &'a mut Vec<u8>,
-) -> Result<(&'a [u8], PathPolicy), Error> {
-    normal.clear();
-    let mut policy = connection.listener.config.path_policy;
-    let sent = request.path.of(head);
-    let mut done = Ok(Normalised::AsIs);
-    if request.form != TargetForm::Asterisk {
-        done = normalise_path(sent, policy, normal);
-        if let Err(error) = done
-            && may_pass(connection, policy, &Error::Path(error))
-        {
-            policy = PathPolicy::Standard;
-            done = normalise_path(sent, policy, normal);
-        }
-    }
-    let done = done.map_err(Error::Path)?;
-    if let Some(query) = request.query {
-        let query = query.of(head);
-        let mut checked = check_query(query, policy);
-        if let Err(error) = checked
-            && may_pass(connection, policy, &Error::Path(error))
-        {
-            checked = check_query(query, PathPolicy::Standard);
-        }
-        checked.map_err(Error::Path)?;
-    }
-    let path = match (request.form, done) {
-        (TargetForm::Asterisk, _) => &b"/"[..],
-        (_, Normalised::Rewritten) => &*normal,
-        (_, Normalised::AsIs) => {
-            normal.clear();
-            sent
-        }
-    };
-    Ok((path, policy))
-}
-
-/// Whether a rule of the strict policy was broken that the listener only counts; counts it then.
-#[cold]
-fn may_pass(connection: &Connection, policy: PathPolicy, error: &Error) -> bool {
-    let may = policy == PathPolicy::Strict && connection.listener.counts_only(error.name());
-    if may {
-        count_only(connection, error);
-    }
-    may
-}
-
-#[cold]
-fn count_only(connection: &Connection, error: &Error) {
-    let listener = connection.listener_index;
-    connection
-        .worker
-        .metrics
-        .counted_only(listener, error.name());
-}
-
-/// Names with `_` are for the listener to refuse; here those that it only counts.
-fn count_underscores(connection: &Connection, fields: &Fields) {
-    let error = Error::Request(RequestError::FieldUnderscore);
-    if !connection.listener.config.count_only.is_empty()
-        && connection.listener.counts_only(error.name())
-        && fields
-            .iter()
-            .any(|field| field.kind == FieldKind::Underscore)
-    {
-        count_only(connection, &error);
-    }
 }
 
 /// Asks the limits of the route, and counts what each says.
@@ -427,78 +389,21 @@ fn ask_limits(
     limit::check(&plan.limits, limits, subject, key_part, now, decided)
 }
 
-fn find_route(served: &Served, asked: &Asked<'_>, captures: &mut Captures) -> Result<usize, Error> {
-    let table = &served.plan.table;
-    let found = table.find(asked, &served.matchers, captures, &mut ());
-    found.map_err(|methods: Methods| {
-        if methods.is_empty() {
-            Error::NoRoute
-        } else {
-            Error::MethodNotAllowed(methods)
-        }
-    })
-}
-
-/// As [`check_other_readings`], but for a listener that only counts what strict refuses.
-fn check_readings(
-    connection: &Connection,
-    served: &Served,
-    policy: PathPolicy,
-    route: usize,
-    asked: &Asked<'_>,
-    generous: &mut Vec<u8>,
-) -> Result<(), Error> {
-    let checked = check_other_readings(served, policy, route, asked, generous);
-    if let Err(error) = &checked
-        && connection.listener.counts_only(error.name())
-        && check_other_readings(served, PathPolicy::Standard, route, asked, generous).is_ok()
-        && may_pass(connection, policy, error)
-    {
-        return Ok(());
-    }
-    checked
-}
-
-/// Refuses a path that a generous upstream could read as one that another route takes: in strict policy whatever
-/// that route is, otherwise if it denies.
-fn check_other_readings(
-    served: &Served,
-    policy: PathPolicy,
-    route: usize,
-    asked: &Asked<'_>,
-    generous: &mut Vec<u8>,
-) -> Result<(), Error> {
-    let (plan, path) = (&*served.plan, asked.path);
-    // Without any of these every reading is the same, but for case.
-    let plain = !path.iter().any(|byte| matches!(byte, b'%' | b'\\' | b';'))
-        && !path.windows(2).any(|pair| pair == b"//");
-    if plain {
-        return Ok(());
-    }
-    most_generous_form(path, false, generous);
-    let asked = Asked {
-        path: generous,
-        ..*asked
-    };
-    let mut captures = Captures::default();
-    let found = plan
-        .table
-        .find(&asked, &served.matchers, &mut captures, &mut ());
-    let other = found.ok();
-    let harmless = other == Some(route)
-        || policy == PathPolicy::Standard && !other.is_some_and(|other| plan.routes[other].denies);
-    if harmless {
-        Ok(())
-    } else {
-        Err(Error::AmbiguousPath)
-    }
-}
-
 /// The answer to something that is no request head. The connection closes.
 pub(super) fn refuse_head(connection: &mut Connection, scratch: &Scratch, error: &Error) -> Next {
     let worker = Rc::clone(&connection.worker);
-    let mut record = Record::new(worker.clock.now(), worker.next_request_id());
-    let next = put_refusal(connection, &mut record, error, (None, b""), true);
+    let mut record = Record::new(
+        worker.clock.now(),
+        worker.next_request_id(),
+        connection.client(),
+    );
+    let refusal = Refused {
+        error,
+        limit: None,
+        challenges: b"",
+        close: true,
+    };
+    let next = put_refusal(connection, &mut record, &refusal, Edits::NONE);
     count_timeout(connection, error);
     record.finish(connection, &worker.served(), scratch, Some(error));
     next
@@ -508,6 +413,7 @@ pub(super) fn refuse_head(connection: &mut Connection, scratch: &Scratch, error:
 async fn refuse(
     connection: &mut Connection,
     plan: &Plan,
+    scratch: &mut Scratch,
     record: &mut Record,
     error: &Error,
 ) -> Next {
@@ -537,7 +443,14 @@ async fn refuse(
     let close = broken || closes(connection, record);
     let limit = limit.map(|limit| &plan.limits[limit]);
     let challenges = challenges(plan, record, error);
-    let next = put_refusal(connection, record, error, (limit, &challenges), close);
+    let refusal = Refused {
+        error,
+        limit,
+        challenges: &challenges,
+        close,
+    };
+    let edits = own_edits(plan, scratch, record);
+    let next = put_refusal(connection, record, &refusal, edits);
     if next == Next::Keep {
         discard_body(connection, record).await
     } else {
@@ -556,13 +469,40 @@ fn challenges(plan: &Plan, record: &Record, error: &Error) -> Vec<u8> {
     }
 }
 
+/// What the route of a request changes of the fields of an answer that the gateway gives itself.
+fn own_edits<'a>(plan: &'a Plan, scratch: &'a mut Scratch, record: &Record) -> Edits<'a> {
+    let Some(route) = record.route.map(|route| &plan.routes[route]) else {
+        return Edits::NONE;
+    };
+    scratch.put_lines(&route.response_headers, record, &route.config.name);
+    Edits {
+        lines: &scratch.lines,
+        removed: route.response_headers.removed(),
+    }
+}
+
+/// A refusal to be told.
+struct Refused<'a> {
+    error: &'a Error,
+    /// The limit that refused.
+    limit: Option<&'a limit::LimitPlan>,
+    /// Fields of a 401.
+    challenges: &'a [u8],
+    close: bool,
+}
+
 fn put_refusal(
     connection: &mut Connection,
     record: &mut Record,
-    error: &Error,
-    (limit, challenges): (Option<&limit::LimitPlan>, &[u8]),
-    close: bool,
+    refused: &Refused<'_>,
+    edits: Edits<'_>,
 ) -> Next {
+    let &Refused {
+        error,
+        limit,
+        challenges,
+        close,
+    } = refused;
     let status = match limit {
         Some(limit) => Some(limit.status),
         None => error.status(),
@@ -585,6 +525,7 @@ fn put_refusal(
         head_only: is_head(record),
         close,
         say_keep_alive: is_old(record),
+        edits,
     });
     if close { Next::Linger } else { Next::Keep }
 }
@@ -592,6 +533,8 @@ fn put_refusal(
 /// Puts a whole answer of the gateway's own; what the client sends as a body is read and thrown away.
 async fn answer(
     connection: &mut Connection,
+    served: &Served,
+    scratch: &mut Scratch,
     record: &mut Record,
     status: u16,
     content: Content<'_>,
@@ -609,6 +552,7 @@ async fn answer(
         head_only: is_head(record),
         close,
         say_keep_alive: is_old(record),
+        edits: own_edits(&served.plan, scratch, record),
     });
     if close {
         return if has_body(record) {

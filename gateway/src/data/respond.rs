@@ -4,7 +4,7 @@ use bytes::BufMut;
 use http::StatusCode;
 use runtime::Buf;
 
-use super::codec::{put_decimal, put_status_line};
+use super::codec::{Edits, put_decimal, put_status_line};
 use super::error::{Error, Refusal};
 use super::filter::limit::LimitPlan;
 use super::route::{Methods, RouteTable};
@@ -27,6 +27,8 @@ pub(super) struct Answer<'a> {
     pub(super) close: bool,
     /// An HTTP/1.0 client must be told that the connection stays.
     pub(super) say_keep_alive: bool,
+    /// What the route changes of the fields.
+    pub(super) edits: Edits<'a>,
 }
 
 /// What the answer says.
@@ -34,6 +36,8 @@ pub(super) struct Answer<'a> {
 pub(super) enum Content<'a> {
     /// What the config says.
     Fixed(&'a FixedResponse),
+    /// A redirect to this place.
+    Redirect(&'a [u8]),
     /// What went wrong, as problem+json (RFC 9457).
     Problem {
         /// The cause.
@@ -57,11 +61,13 @@ impl Answer<'_> {
         let mut body = Buf::empty();
         match &self.content {
             Content::Fixed(fixed) => {
-                for (name, value) in &fixed.headers {
+                let kept = fixed.headers.iter();
+                for (name, value) in kept.filter(|(name, _)| !self.edits.removes(name.as_bytes())) {
                     put_field(out, name, value.as_bytes());
                 }
                 body.extend(fixed.body.as_bytes());
             }
+            Content::Redirect(location) => put_field(out, "Location", location),
             Content::Problem {
                 error,
                 request_id,
@@ -69,7 +75,9 @@ impl Answer<'_> {
                 table,
                 challenges,
             } => {
-                put_field(out, "Content-Type", PROBLEM_JSON.as_bytes());
+                if !self.edits.removes(b"content-type") {
+                    put_field(out, "Content-Type", PROBLEM_JSON.as_bytes());
+                }
                 // RFC 9110, 15.5.6: what there is instead.
                 match error {
                     Error::MethodNotAllowed(methods) => put_allow(out, table, *methods),
@@ -77,7 +85,7 @@ impl Answer<'_> {
                     _ => {}
                 }
                 out.put_slice(challenges);
-                if self.status == 503 {
+                if self.status == 503 && !self.edits.removes(b"retry-after") {
                     put_field(out, "Retry-After", RETRY_AFTER_S);
                 }
                 if let (Error::Limited(refusal), Some(limit)) = (error, limit) {
@@ -97,6 +105,7 @@ impl Answer<'_> {
         } else if self.say_keep_alive {
             put_field(out, "Connection", b"keep-alive");
         }
+        out.put_slice(self.edits.lines);
         out.put_slice(b"\r\n");
         if !self.head_only && self.status != 204 && self.status != 304 {
             out.extend(body.data());

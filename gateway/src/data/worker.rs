@@ -123,6 +123,31 @@ pub(super) struct Served {
     pub(super) matchers: Matchers,
     /// What its authenticators know.
     pub(super) tables: Tables,
+    /// Where the next request of a split falls.
+    split: Cell<u32>,
+}
+
+impl Served {
+    fn new(plan: Arc<Plan>, pools: Vec<Pool>, top: Vec<LimitTop>) -> Self {
+        Self {
+            matchers: plan.table.matchers(),
+            tables: Tables::new(&plan.authenticators),
+            split: Cell::new(0),
+            plan,
+            pools,
+            top,
+        }
+    }
+
+    /// A number below `total`, which is not 0: the next of a sequence that is spread evenly, also over every second or
+    /// third of its numbers.
+    pub(super) fn next_share(&self, total: u64) -> u64 {
+        // 2^32 divided by the golden ratio: no other step leaves smaller gaps.
+        const STEP: u32 = 0x9e37_79b9;
+        let at = self.split.get();
+        self.split.set(at.wrapping_add(STEP));
+        (u64::from(at) * total) >> 32
+    }
 }
 
 impl Worker {
@@ -212,13 +237,7 @@ pub fn run(setup: Setup, events: impl Fn(Event)) {
     let top = plan.limits.iter().map(|_| LimitTop::new(began_s)).collect();
     let worker = Rc::new(Worker {
         index,
-        served: RefCell::new(Rc::new(Served {
-            matchers: plan.table.matchers(),
-            tables: Tables::new(&plan.authenticators),
-            plan,
-            pools,
-            top,
-        })),
+        served: RefCell::new(Rc::new(Served::new(plan, pools, top))),
         deadlines,
         metrics,
         log,

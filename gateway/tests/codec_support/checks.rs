@@ -7,12 +7,13 @@
     reason = "a check that fails must panic"
 )]
 
-use gateway::config::{PathPolicy, ResponseFaults, UnderscoreHeaders};
+use gateway::config::{ClientHeader, PathPolicy, ProxyProtocol, ResponseFaults, UnderscoreHeaders};
 use gateway::data::codec::{
-    Additions, BodyFraming, ChunkError, ChunkedOutput, ChunkedReader, Fields, ForwardRequest,
-    ForwardResponse, HeadError, HeadLimits, HeadScanner, Method, Normalised, RequestContext,
-    RequestHead, RequestRules, Scheme, Version, check_query, most_generous_form, normalise_path,
-    parse_request, parse_response, write_request_head, write_response_head,
+    Additions, BodyFraming, ChunkError, ChunkedOutput, ChunkedReader, Edits, Fields,
+    ForwardRequest, ForwardResponse, HOPS_MAX, HeadError, HeadLimits, HeadScanner, Hops, Method,
+    Normalised, RequestContext, RequestHead, RequestRules, Scheme, Version, check_query,
+    most_generous_form, normalise_path, parse_proxy, parse_request, parse_response, write_proxy,
+    write_request_head, write_response_head,
 };
 
 /// Small, so that limits are met.
@@ -108,11 +109,58 @@ fn plain_framing(fields: &[(String, Vec<u8>)]) -> BodyFraming {
     }
 }
 
+/// A header of the PROXY protocol is read alike from every prefix that holds it, and from none that does not.
+pub(crate) fn proxy_header(data: &[u8]) {
+    let whole = parse_proxy(data, ProxyProtocol::Any);
+    for end in 0..data.len().min(300) {
+        match parse_proxy(&data[..end], ProxyProtocol::Any) {
+            Ok(Some(header)) => {
+                assert!(header.length <= end);
+                assert_eq!(whole, Ok(Some(header)));
+            }
+            Ok(None) => {}
+            Err(error) => assert_eq!(whole, Err(error)),
+        }
+    }
+    if let Ok(Some(header)) = whole
+        && let Some(source) = header.source
+    {
+        for version in [ProxyProtocol::V1, ProxyProtocol::V2] {
+            let mut out = Vec::new();
+            write_proxy(&mut out, version, source, source);
+            let again = parse_proxy(&out, version).expect("what was written is read");
+            assert_eq!(again.map(|header| header.source), Some(Some(source)));
+        }
+    }
+}
+
+/// Whatever proxies say: the hops that are believed are the last ones, and each but the first is trusted.
+pub(crate) fn forwarded(data: &[u8]) {
+    let (header, name) = match data.split_first() {
+        Some((0..128, _)) => (ClientHeader::Forwarded, "Forwarded"),
+        _ => (ClientHeader::XForwardedFor, "X-Forwarded-For"),
+    };
+    let mut head = format!("GET / HTTP/1.1\r\nHost: a\r\n{name}: ").into_bytes();
+    let value = data.get(1..).unwrap_or_default().iter();
+    head.extend(value.filter(|&&byte| byte > 0x1f && byte != 0x7f));
+    head.extend(b"\r\n\r\n");
+    let mut fields = Fields::new();
+    let Ok(_) = parse_request(&head, &RULES, &mut fields) else {
+        return;
+    };
+    let hops = Hops::read(header, &head, &fields);
+    let is_trusted = |hop: std::net::IpAddr| hop.is_ipv4();
+    let believed: Vec<_> = hops.believed(is_trusted).collect();
+    assert!(believed.len() <= HOPS_MAX);
+    assert!(believed.iter().skip(1).all(|hop| is_trusted(*hop)));
+}
+
 fn forward(head: &[u8], request: &RequestHead, fields: &Fields, path: &[u8]) -> Vec<u8> {
     let forward = ForwardRequest {
         path,
         host: request.authority.map_or(b"up.test", |span| span.of(head)),
         client: b"192.0.2.7",
+        forwarded: b"",
         trusted: false,
         scheme: Scheme::Http,
         request_id: b"r1",
@@ -123,6 +171,7 @@ fn forward(head: &[u8], request: &RequestHead, fields: &Fields, path: &[u8]) -> 
         expect_continue: true,
         additions: Additions::NONE,
         via: None,
+        edits: Edits::NONE,
     };
     let mut out = Vec::new();
     write_request_head(&mut out, head, request, fields, &forward);
@@ -217,8 +266,8 @@ pub(crate) fn response_head(data: &[u8]) {
             client_version,
             keep_alive,
             trailers: true,
-            extra: &[],
             via: None,
+            edits: Edits::NONE,
         };
         let mut sent = Vec::new();
         write_response_head(&mut sent, &head, &response, &fields, &decide);

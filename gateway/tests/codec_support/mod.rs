@@ -8,7 +8,7 @@
 
 use gateway::config::{PathPolicy, UnderscoreHeaders};
 use gateway::data::codec::{
-    Additions, Fields, ForwardRequest, HeadLimits, HeadScanner, Normalised, RequestHead,
+    Additions, Edits, Fields, ForwardRequest, HeadLimits, HeadScanner, Normalised, RequestHead,
     RequestRules, Scheme, TargetForm, check_query, normalise_path, parse_request,
     write_request_head,
 };
@@ -85,6 +85,7 @@ pub(crate) const FORWARD: ForwardRequest<'static> = ForwardRequest {
     path: b"",
     host: b"a.test",
     client: b"192.0.2.7",
+    forwarded: b"",
     trusted: false,
     scheme: Scheme::Http,
     request_id: b"r1",
@@ -95,6 +96,7 @@ pub(crate) const FORWARD: ForwardRequest<'static> = ForwardRequest {
     expect_continue: true,
     additions: Additions::NONE,
     via: None,
+    edits: Edits::NONE,
 };
 
 /// What is sent upstream under these decisions (`path` is filled in).

@@ -9,9 +9,9 @@
 
 use gateway::config::{ConfigSource, PathPolicy, ResponseFaults, UnderscoreHeaders, load};
 use gateway::data::codec::{
-    Additions, BodyFraming, ChunkedOutput, ChunkedReader, Fields, ForwardRequest, HeadLimits,
-    HeadScanner, Method, Normalised, RequestContext, RequestHead, RequestRules, ResponseHead,
-    Scheme, TargetForm, check_query, normalise_path, parse_request, parse_response,
+    Additions, BodyFraming, ChunkedOutput, ChunkedReader, Edits, Fields, ForwardRequest,
+    HeadLimits, HeadScanner, Method, Normalised, RequestContext, RequestHead, RequestRules,
+    ResponseHead, Scheme, TargetForm, check_query, normalise_path, parse_request, parse_response,
     write_request_head,
 };
 
@@ -119,6 +119,8 @@ fn accept(head: Vec<u8>, rest: &[u8], step: usize) -> Result<Option<Box<Accepted
         expect_continue: true,
         additions: Additions::NONE,
         via: None,
+        edits: Edits::NONE,
+        forwarded: b"",
     };
     let mut sent = Vec::new();
     write_request_head(&mut sent, &head, &request, &fields, &forward);

@@ -123,6 +123,15 @@ on_both_drivers! {
         assert_eq!((rejected("api_key_unknown"), rejected("credentials_missing")), (11.0, 2.0));
     }
 
+    fn variables_know_the_consumer_and_never_a_withheld_key(driver) {
+        let route = "[routes.request_headers]\nset = { x-who = \"${consumer.name}/${consumer.plan}\", x-query = \"${query}\" }";
+        let (gateway, _kept) = gateway(driver, "query = \"key\"", route, "");
+        let answer = ask(&gateway, &format!("/a?x=1&key={KEY}&y=2"), "");
+        assert!(answer.text().contains("\nx-who: mobile/gold"), "{}", answer.text());
+        assert!(answer.text().contains("\nx-query: x=1&y=2"), "{}", answer.text());
+        assert!(!answer.text().contains(KEY), "{}", answer.text());
+    }
+
     fn a_key_in_the_query_reaches_neither_upstream_nor_log(driver) {
         let (gateway, _kept) = gateway(driver, "query = \"key\"", "", "");
         let response = ask(&gateway, &format!("/a?x=1&k%65y={KEY}&y=2"), "");

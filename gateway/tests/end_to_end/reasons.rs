@@ -274,6 +274,21 @@ const RESPONSES: &[(&str, &str)] = &[
 /// Reasons that other tests bring about, since they take time or more than one connection: reason, file, test.
 const ELSEWHERE: &[(&str, &str, &str)] = &[
     (
+        "path_rewrite",
+        include_str!("rewriting.rs"),
+        "a_path_by_regular_expression_cannot_be_made_a_dot_segment",
+    ),
+    (
+        "route_head_too_large",
+        include_str!("rewriting.rs"),
+        "a_head_longer_than_the_route_takes_is_refused",
+    ),
+    (
+        "proxy_protocol",
+        include_str!("client_address.rs"),
+        "a_connection_without_its_proxy_header_is_closed",
+    ),
+    (
         "method_not_allowed",
         include_str!("routing.rs"),
         "a_method_that_no_route_takes_gets_405_and_those_that_would_be_taken",

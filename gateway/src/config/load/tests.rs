@@ -68,10 +68,10 @@ fn the_example_loads_from_its_file() {
     assert_eq!(users.limits, [0, 3]);
     assert!(matches!(users.action, Action::Upstream(0)));
     assert_eq!(
-        config.routes[4].hosts[1],
+        config.routes[6].hosts[1],
         HostPattern::Suffix(".pages.example.com".into())
     );
-    assert_eq!(config.routes[4].path, PathPattern::Prefix("/".into()));
+    assert_eq!(config.routes[6].path, PathPattern::Prefix("/".into()));
 }
 
 #[test]

@@ -10,11 +10,14 @@
 mod ascii;
 mod chunk_line;
 mod chunked;
+mod edits;
 mod error;
 mod field;
+mod forwarded;
 mod framing;
 mod host;
 mod path;
+mod proxy;
 mod query;
 mod request;
 mod response;
@@ -25,11 +28,16 @@ mod write_request;
 mod write_response;
 
 pub use chunked::{ChunkedOutput, ChunkedReader, Progress};
+pub use edits::Edits;
 pub use error::{ChunkError, HeadError, PathError, RequestError, ResponseError};
 pub use field::{FIELDS_CAP, Field, FieldKind, Fields, Span};
+pub use forwarded::{HOPS_MAX, Hops};
 pub use framing::BodyFraming;
 pub use host::{host_of, port_of};
 pub use path::{Normalised, check_query, most_generous_form, normalise_path};
+pub use proxy::{
+    NotProxy, PROXY_BYTES_MAX, PROXY_WRITTEN_MAX, ProxyHeader, parse_proxy, write_proxy,
+};
 pub(in crate::data) use query::{Plus, cookies, decode, is_parameter, parameters};
 pub use request::{
     Method, RequestHead, RequestRules, Version, check_lines, is_idempotent, parse_request,

@@ -2,6 +2,7 @@
 
 use bytes::BufMut;
 
+use super::edits::Edits;
 use super::field::{Field, FieldKind, Fields};
 use super::framing::BodyFraming;
 use super::request::RequestHead;
@@ -16,10 +17,12 @@ pub struct ForwardRequest<'a> {
     pub path: &'a [u8],
     /// The Host to send: the request's authority, or the upstream's for a request without.
     pub host: &'a [u8],
-    /// The peer's address as text.
+    /// The value of X-Forwarded-For: the peer's address as text, and before it the hops to be believed.
     pub client: &'a [u8],
-    /// Whether what the peer says about the client is believed: then X-Forwarded-For is continued and the others are
-    /// kept; else they are replaced or removed.
+    /// The value of Forwarded; empty: none. What came is removed.
+    pub forwarded: &'a [u8],
+    /// Whether what the peer says of scheme and host is believed: then X-Forwarded-Proto and X-Forwarded-Host are
+    /// kept; else they are replaced.
     pub trusted: bool,
     /// The scheme of the client's connection.
     pub scheme: Scheme,
@@ -37,6 +40,8 @@ pub struct ForwardRequest<'a> {
     pub expect_continue: bool,
     /// The gateway's name for `Via`, behind those of the servers before it; `None`: no `Via` of its own.
     pub via: Option<&'a [u8]>,
+    /// Changes of fields that are not of the hop.
+    pub edits: Edits<'a>,
     /// What authentication changes.
     pub additions: Additions<'a>,
 }
@@ -75,7 +80,9 @@ impl ForwardRequest<'_> {
             self.host,
             self.host,
             self.client,
+            self.forwarded,
             self.request_id,
+            self.edits.lines,
         ];
         let own = own
             .iter()
@@ -112,10 +119,9 @@ pub fn write_request_head(
     if let Some(end) = front {
         copier.keep_front(end);
     }
-    for field in fields
-        .iter()
-        .filter(|field| is_kept(field, head, request, forward))
-    {
+    for field in fields.iter().filter(|field| {
+        is_kept(field, head, request, forward) && !forward.edits.removes(field.name.of(head))
+    }) {
         copier.keep(field);
     }
     copier.finish();
@@ -125,10 +131,13 @@ pub fn write_request_head(
     put_framing(out, request);
     put_connection(out, request, forward);
     put_client(out, head, request, fields, forward);
-    if let Some(cookie) = forward.additions.cookie.filter(|cookie| !cookie.is_empty()) {
+    if let Some(cookie) = forward.additions.cookie.filter(|cookie| !cookie.is_empty())
+        && !forward.edits.removes(b"cookie")
+    {
         put_field(out, b"Cookie", cookie);
     }
     out.put_slice(forward.additions.consumer);
+    out.put_slice(forward.edits.lines);
     out.put_slice(b"\r\n");
 }
 
@@ -206,12 +215,11 @@ fn is_kept(
         | FieldKind::Upgrade
         | FieldKind::Expect
         | FieldKind::XForwardedFor
+        | FieldKind::ClientIdentity
         | FieldKind::XRequestId => false,
         FieldKind::Trailer => forward.trailers,
         FieldKind::MaxForwards => request.max_forwards.is_none(),
-        FieldKind::XForwardedProto | FieldKind::XForwardedHost | FieldKind::ClientIdentity => {
-            forward.trusted
-        }
+        FieldKind::XForwardedProto | FieldKind::XForwardedHost => forward.trusted,
         FieldKind::Consumer => !forward.additions.names_consumers,
         FieldKind::Underscore => {
             let posing = || forward.additions.names_consumers && poses(field.name.of(head));
@@ -272,26 +280,25 @@ fn put_client(
     forward: &ForwardRequest<'_>,
 ) {
     if !forward.trusted {
-        out.put_slice(b"X-Forwarded-For: ");
-        out.put_slice(forward.client);
+        put_line(out, b"X-Forwarded-For: ", forward.client);
         out.put_slice(match forward.scheme {
-            Scheme::Http => b"\r\nX-Forwarded-Proto: http\r\n",
-            Scheme::Https => b"\r\nX-Forwarded-Proto: https\r\n",
+            Scheme::Http => b"X-Forwarded-Proto: http\r\n",
+            Scheme::Https => b"X-Forwarded-Proto: https\r\n",
         });
         if let Some(authority) = request.authority {
             put_line(out, b"X-Forwarded-Host: ", authority.of(head));
+        }
+        if !forward.forwarded.is_empty() {
+            put_line(out, b"Forwarded: ", forward.forwarded);
         }
         put_line(out, b"X-Request-Id: ", forward.request_id);
         return;
     }
     let believed = |kind| fields.iter().filter(move |field| field.kind == kind);
-    out.put_slice(b"X-Forwarded-For: ");
-    for hop in believed(FieldKind::XForwardedFor).filter(|field| !field.value.is_empty()) {
-        out.put_slice(hop.value.of(head));
-        out.put_slice(b", ");
+    put_field(out, b"X-Forwarded-For", forward.client);
+    if !forward.forwarded.is_empty() {
+        put_field(out, b"Forwarded", forward.forwarded);
     }
-    out.put_slice(forward.client);
-    out.put_slice(b"\r\n");
     if believed(FieldKind::XForwardedProto).next().is_none() {
         put_field(
             out,

@@ -2,6 +2,7 @@
 
 use bytes::BufMut;
 
+use super::edits::Edits;
 use super::field::{Field, FieldKind, Fields};
 use super::framing::BodyFraming;
 use super::request::Version;
@@ -20,10 +21,10 @@ pub struct ForwardResponse<'a> {
     pub keep_alive: bool,
     /// Keep Trailer.
     pub trailers: bool,
-    /// Names and values to add: valid, and none that frames a message.
-    pub extra: &'a [(&'a [u8], &'a [u8])],
     /// The gateway's name for `Via`; `None`: no `Via` of its own.
     pub via: Option<&'a [u8]>,
+    /// Changes of fields that are not of the hop.
+    pub edits: Edits<'a>,
 }
 
 impl ForwardResponse<'_> {
@@ -32,16 +33,10 @@ impl ForwardResponse<'_> {
     pub fn size_max(&self, head: usize, fields: usize) -> usize {
         // Content-Length 38 or Transfer-Encoding 28, Connection 24, Via without name 11, CRLF.
         const ADDED: usize = 96;
-        let extra = self
-            .extra
-            .iter()
-            .map(|(name, value)| name.len().saturating_add(value.len()));
-        let extra = extra.map(|length| length.saturating_add(4));
-        let extra = extra.chain(self.via.map(<[u8]>::len));
-        extra.fold(
-            head.saturating_add(fields).saturating_add(ADDED),
-            usize::saturating_add,
-        )
+        head.saturating_add(fields)
+            .saturating_add(ADDED)
+            .saturating_add(self.via.map_or(0, <[u8]>::len))
+            .saturating_add(self.edits.lines.len())
     }
 }
 
@@ -68,7 +63,10 @@ pub fn write_response_head(
     if as_it_is {
         copier.keep_front(response.reason.end().saturating_add(2));
     }
-    for field in fields.iter().filter(|field| is_kept(field, forward)) {
+    for field in fields
+        .iter()
+        .filter(|field| is_kept(field, forward) && !forward.edits.removes(field.name.of(head)))
+    {
         copier.keep(field);
     }
     copier.finish();
@@ -91,9 +89,7 @@ pub fn write_response_head(
             out.put_slice(b"Connection: keep-alive\r\n");
         }
     }
-    for (name, value) in forward.extra {
-        put_field(out, name, value);
-    }
+    out.put_slice(forward.edits.lines);
     out.put_slice(b"\r\n");
 }
 

@@ -10,13 +10,14 @@ use crate::config::ResponseFaults;
 use crate::data::Why;
 use crate::data::body::{Sink, Transfer};
 use crate::data::codec::{
-    BodyFraming, ForwardResponse, HeadScanner, INTERIM_HEAD_MAX, INTERIMS_MAX, RequestContext,
-    RequestHead, ResponseHead, Version, parse_response, write_response_head,
+    BodyFraming, Edits, ForwardResponse, HeadScanner, INTERIM_HEAD_MAX, INTERIMS_MAX,
+    RequestContext, RequestHead, ResponseHead, Version, parse_response, write_response_head,
 };
 use crate::data::connection::ClientWriter;
 use crate::data::error::{Error, Fault, upstream_end};
 use crate::data::fairness::Fairness;
 use crate::data::log::Record;
+use crate::data::plan::RoutePlan;
 use crate::data::request::{DISCARD_BYTES_MAX, Scratch};
 
 /// The way down: interim responses, the head, the body.
@@ -26,6 +27,7 @@ pub(super) struct Download<'a> {
     pub(super) writer: &'a mut ClientWriter,
     pub(super) timers: Timers<'a>,
     pub(super) request: RequestHead,
+    pub(super) route: Option<&'a RoutePlan>,
     pub(super) upgrade: Option<&'a [u8]>,
     /// The client gets trailers.
     pub(super) trailers: bool,
@@ -99,8 +101,8 @@ impl Download<'_> {
             client_version: self.request.version,
             keep_alive,
             trailers: self.trailers,
-            extra: &[],
             via: None,
+            edits: Edits::NONE,
         }
     }
 
@@ -116,16 +118,30 @@ impl Download<'_> {
             via: listener.via.as_deref().map(str::as_bytes),
             ..*forward
         };
+        let route = self.route.filter(|_| !response.is_interim());
+        if let Some(route) = route {
+            let plan = &route.response_headers;
+            self.scratch
+                .put_lines(plan, self.record, &route.config.name);
+        }
         let Scratch {
             response_fields: fields,
             response_head: out,
+            lines,
             ..
         } = &mut *self.scratch;
+        let forward = ForwardResponse {
+            edits: route.map_or(Edits::NONE, |route| Edits {
+                lines,
+                removed: route.response_headers.removed(),
+            }),
+            ..*forward
+        };
         let buf = self.upstream.buf();
         let head = buf.data().get(..length).unwrap_or_default();
         out.clear();
         out.reserve(forward.size_max(head.len(), fields.len()));
-        write_response_head(out, head, response, fields, forward);
+        write_response_head(out, head, response, fields, &forward);
         buf.consume(length);
         self.record.status = if response.is_interim() {
             0

@@ -10,6 +10,7 @@ mod upload;
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -22,17 +23,18 @@ use self::upload::{Stopped, Upload};
 use super::Why;
 use super::body::{Sink, Transfer};
 use super::codec::{
-    Additions, BodyFraming, ForwardRequest, HeadLimits, RequestHead, Scheme, is_idempotent,
-    token_in_list, write_request_head,
+    Additions, BodyFraming, Edits, ForwardRequest, HeadLimits, PROXY_WRITTEN_MAX, RequestHead,
+    Scheme, is_idempotent, token_in_list, write_proxy, write_request_head,
 };
 use super::connection::{Connection, Next};
 use super::error::{Error, Fault};
 use super::log::Record;
+use super::plan::RoutePlan;
 use super::request::{Scratch, discard};
 use super::tunnel::Tunnel;
 use super::upstream::{Lease, LeaseError, Pool};
 use super::worker::{Served, Worker};
-use crate::config::RouteConfig;
+use crate::config::{HostRewrite, ProxyProtocol, RouteConfig};
 
 /// Head and body go out in one send up to this size: copying it costs less than a second send.
 const COALESCE_BYTES_MAX: usize = MEDIUM_BYTES;
@@ -76,24 +78,22 @@ pub(super) async fn forward(
     let pool = &served.pools[upstream];
     let worker = Rc::clone(&connection.worker);
     record.upstream = Some(upstream);
-    let route = record.route.map(|route| &served.plan.routes[route].config);
+    let route_plan = record.route.map(|route| &served.plan.routes[route]);
+    let route = route_plan.map(|route| &route.config);
     let route_until = route
         .and_then(|route| route.timeout)
         .map(|timeout| worker.deadlines.now() + ticks_of(timeout));
     let max_body = route.and_then(|route| route.max_body);
     let upgrade = chosen_upgrade(&request, scratch, route);
     let trailers = route.is_some_and(|route| route.trailers);
-    let sink = if request.framing == BodyFraming::Chunked {
-        Sink::Chunked { trailers }
-    } else {
-        Sink::Plain
-    };
-    let mut body = Transfer::new(request.framing, sink);
+    let mut body = Transfer::new(request.framing, sink_of(&request, trailers));
     // The endpoint that broke a new connection before it answered; a second try goes to another.
     let mut broken = None;
     loop {
         let timers = Timers { pool, route_until };
-        let fresh = record.retries > 0;
+        // Whoever said at its start whose connection it is cannot have another client's request on it.
+        let one_client = pool.upstream().config.proxy_protocol != ProxyProtocol::Off;
+        let fresh = record.retries > 0 || one_client;
         let reused = if fresh { None } else { pool.reuse() };
         let mut lease = match reused {
             Some(lease) => lease,
@@ -103,6 +103,7 @@ pub(super) async fn forward(
         record.connect = (!lease.reused).then_some(lease.connect_time);
         let mut exchange = Exchange {
             request,
+            route: route_plan,
             upgrade,
             names_consumers: !served.plan.authenticators.is_empty(),
             trailers,
@@ -125,7 +126,7 @@ pub(super) async fn forward(
             Ok(Ended::Response(finished)) => {
                 record.upstream_answered = true;
                 // The last piece may have been taken from the client and not be sent yet.
-                if !sent_whole || !finished.reusable {
+                if !sent_whole || !finished.reusable || one_client {
                     drop(lease);
                 } else {
                     give_back(pool, lease, &finished);
@@ -162,6 +163,15 @@ fn chosen_upgrade<'a>(
         .upgrade
         .filter(|_| request.framing == BodyFraming::None)?;
     token_in_list(wanted.of(scratch.head.data()), &route?.upgrade)
+}
+
+/// How the request's body goes up.
+fn sink_of(request: &RequestHead, trailers: bool) -> Sink {
+    if request.framing == BodyFraming::Chunked {
+        Sink::Chunked { trailers }
+    } else {
+        Sink::Plain
+    }
 }
 
 /// Sending the request a second time does what sending it once does, and all of it is still at hand.
@@ -235,6 +245,7 @@ const fn read_size(bytes: u64) -> usize {
 /// One try of a request on one connection.
 struct Exchange<'a> {
     request: RequestHead,
+    route: Option<&'a RoutePlan>,
     upgrade: Option<&'a str>,
     /// Who the caller is only the gateway says.
     names_consumers: bool,
@@ -260,6 +271,7 @@ impl Exchange<'_> {
         let first = self.write_request(connection, lease);
         let Self {
             request,
+            route,
             upgrade,
             trailers,
             max_body,
@@ -309,6 +321,7 @@ impl Exchange<'_> {
                 writer,
                 timers: *timers,
                 request: *request,
+                route: *route,
                 upgrade: upgrade.map(str::as_bytes),
                 trailers: *trailers || request.te_trailers,
                 scratch,
@@ -347,15 +360,29 @@ impl Exchange<'_> {
     }
 
     /// The request head as it goes up, and where it fits what is there of the body.
-    fn write_request(&self, connection: &Connection, lease: &Lease) -> Buf {
+    fn write_request(&mut self, connection: &Connection, lease: &Lease) -> Buf {
+        if let Some(route) = self.route {
+            let plan = &route.request_headers;
+            self.scratch
+                .put_lines(plan, self.record, &route.config.name);
+        }
         let head = self.scratch.head.data();
         let endpoint = &self.timers.pool.upstream().endpoints[lease.endpoint];
         let authority = self.request.authority.map(|authority| authority.of(head));
+        let authority = authority.unwrap_or(endpoint.authority.as_bytes());
         let forward = ForwardRequest {
-            path: self.scratch.path(&self.request),
-            host: authority.unwrap_or(endpoint.authority.as_bytes()),
-            client: connection.client_text.as_bytes(),
-            trusted: false,
+            path: self.scratch.forwarded_path(&self.request),
+            host: match self
+                .route
+                .and_then(|route| route.config.rewrite.host.as_ref())
+            {
+                None => authority,
+                Some(HostRewrite::Fixed(host)) => host.as_bytes(),
+                Some(HostRewrite::Endpoint) => endpoint.authority.as_bytes(),
+            },
+            client: self.scratch.told.chain(),
+            forwarded: self.scratch.told.forwarded(),
+            trusted: connection.trusted,
             scheme: Scheme::Http,
             request_id: &self.record.request_id,
             underscore: connection.listener.config.underscore_headers,
@@ -365,9 +392,29 @@ impl Exchange<'_> {
             expect_continue: self.request.expect_continue,
             additions: self.additions(),
             via: connection.listener.config.via.as_deref().map(str::as_bytes),
+            edits: self.route.map_or(Edits::NONE, |route| Edits {
+                lines: &self.scratch.lines,
+                removed: route.request_headers.removed(),
+            }),
         };
         let fields = &self.scratch.fields;
-        let mut out = Buf::with_capacity(forward.size_max(head.len(), fields.len()));
+        let config = &self.timers.pool.upstream().config;
+        let version = config.proxy_protocol;
+        let room = forward.size_max(head.len(), fields.len());
+        let mut out = Buf::with_capacity(room + PROXY_WRITTEN_MAX);
+        if version != ProxyProtocol::Off {
+            let client = self.record.client;
+            let is_peer = client == connection.client();
+            let port = if is_peer {
+                connection.source().port()
+            } else {
+                0
+            };
+            let local = connection.writer.socket.local_address();
+            let local = local.unwrap_or(connection.listener.config.address);
+            let local = SocketAddr::new(local.ip().to_canonical(), local.port());
+            write_proxy(&mut out, version, SocketAddr::new(client, port), local);
+        }
         write_request_head(&mut out, head, &self.request, fields, &forward);
         out
     }

@@ -11,6 +11,14 @@ use crate::config::PATH_CAPTURES_MAX;
 pub struct Captures(ArrayVec<(u32, u32), PATH_CAPTURES_MAX>);
 
 impl Captures {
+    /// One place.
+    #[cfg(test)]
+    pub(in crate::data) fn of_place(place: Range<usize>) -> Self {
+        let mut captures = Self::default();
+        captures.push(place);
+        captures
+    }
+
     /// Forgets all.
     pub(super) fn clear(&mut self) {
         self.0.clear();

@@ -1,0 +1,9 @@
+//! Feeds arbitrary octets to `checks::forwarded`.
+
+#![no_main]
+
+#[path = "../../tests/codec_support/checks.rs"]
+#[allow(dead_code)]
+mod checks;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| checks::forwarded(data));

@@ -1,0 +1,341 @@
+//! What a request is to a plan: the steps from its head to its route, and what that does with it. Does not wait.
+
+use std::net::IpAddr;
+
+use limiter::Key;
+
+use super::{Decision, Scratch};
+use crate::config::{Action, PathPolicy, RouteConfig};
+use crate::data::auth::Identity;
+use crate::data::client;
+use crate::data::codec::{
+    BodyFraming, FieldKind, Fields, Normalised, RequestError, RequestHead, TargetForm, check_query,
+    host_of, most_generous_form, normalise_path, parse_request,
+};
+use crate::data::connection::Connection;
+use crate::data::edit;
+use crate::data::error::Error;
+use crate::data::filter::key::Subject;
+use crate::data::log::Record;
+use crate::data::plan::Plan;
+use crate::data::route::{Asked, Captures, Matchers, Methods};
+
+/// Where a request came in.
+pub(in crate::data) struct Site<'a> {
+    pub(in crate::data) plan: &'a Plan,
+    pub(in crate::data) matchers: &'a Matchers,
+    pub(in crate::data) connection: &'a Connection,
+}
+
+/// A request whose route is known.
+pub(in crate::data) struct Understood {
+    pub(in crate::data) request: RequestHead,
+    pub(in crate::data) route: usize,
+    /// By which its path is in its one form.
+    policy: PathPolicy,
+    pub(in crate::data) client: IpAddr,
+    client_key: Key,
+}
+
+/// Steps 1 to 3; `None`: OPTIONS that may go no further.
+pub(in crate::data) fn understand(
+    site: &Site<'_>,
+    scratch: &mut Scratch,
+    record: &mut Record,
+) -> Result<Option<Understood>, Error> {
+    let &Site {
+        plan, connection, ..
+    } = site;
+    let Scratch {
+        head,
+        fields,
+        path: normal,
+        told,
+        rewritten,
+        host,
+        generous,
+        captures,
+        ..
+    } = scratch;
+    let head = head.data();
+    let request =
+        parse_request(head, &connection.listener.rules, fields).map_err(Error::Request)?;
+    record.request = Some(request);
+    let (client, client_key) = client::find(&connection.peer(), plan, head, fields, told);
+    record.client = client;
+
+    if request.max_forwards == Some(0) {
+        return Ok(None);
+    }
+    count_underscores(connection, fields);
+    rewritten.clear();
+    let (path, policy) = read_target(connection, &request, head, normal)?;
+
+    host.clear();
+    if let Some(authority) = request.authority {
+        host.extend(
+            host_of(authority.of(head))
+                .iter()
+                .map(u8::to_ascii_lowercase),
+        );
+    }
+    let asked = Asked {
+        host,
+        path,
+        query: request.query.map(|query| query.of(head)),
+        method: plan.table.method(request.method_span.of(head)),
+        client,
+        head,
+        fields,
+    };
+    let route = find_route(site, &asked, captures)?;
+    check_readings(site, policy, route, &asked, generous)?;
+    record.route = Some(route);
+    Ok(Some(Understood {
+        request,
+        route,
+        policy,
+        client,
+        client_key,
+    }))
+}
+
+/// Whether the head and what is said of the body are within the route's bounds.
+pub(in crate::data) fn check_sizes(
+    route: &RouteConfig,
+    head: &[u8],
+    request: &RequestHead,
+) -> Result<(), Error> {
+    if route
+        .max_head
+        .is_some_and(|most| head.len() > most as usize)
+    {
+        return Err(Error::HeadTooLarge);
+    }
+    if let (BodyFraming::Length(length), Some(most)) = (request.framing, route.max_body)
+        && length > most
+    {
+        return Err(Error::BodyTooLarge);
+    }
+    Ok(())
+}
+
+/// The request as limits see it.
+pub(in crate::data) fn subject<'a>(
+    plan: &'a Plan,
+    scratch: &'a Scratch,
+    understood: &Understood,
+    caller: Option<&'a Identity>,
+) -> Subject<'a> {
+    let config = &plan.routes[understood.route].config;
+    let head = scratch.head.data();
+    let request = &understood.request;
+    Subject {
+        hasher: &plan.hasher,
+        client: understood.client,
+        client_key: understood.client_key,
+        head,
+        fields: &scratch.fields,
+        host: &scratch.host,
+        path: scratch.path(request),
+        query: request.query.map(|query| query.of(head)),
+        route: &config.name,
+        caller,
+        ignore_case: config.ignore_case,
+    }
+}
+
+/// What the route does with a request that nothing refused; its path as the upstream will see it.
+/// `share`: a number below the total of a split's weights.
+pub(in crate::data) fn take_action(
+    site: &Site<'_>,
+    scratch: &mut Scratch,
+    understood: &Understood,
+    record: &Record,
+    share: impl FnOnce(u64) -> u64,
+) -> Result<Decision, Error> {
+    let &Understood {
+        ref request,
+        route,
+        policy,
+        ..
+    } = understood;
+    let config = &site.plan.routes[route].config;
+    let upstream = match &config.action {
+        Action::Upstream(upstream) => *upstream,
+        Action::Split(parts) => {
+            let total = parts.iter().map(|part| u64::from(part.weight)).sum();
+            let mut share = share(total);
+            let mut parts = parts.iter();
+            let chosen = parts.find(|part| {
+                let weight = u64::from(part.weight);
+                let found = share < weight;
+                share = share.saturating_sub(weight);
+                found
+            });
+            // The weights add up to more than the share.
+            chosen.map_or(0, |part| part.upstream)
+        }
+        Action::Respond(_) => return Ok(Decision::Respond { route }),
+        Action::Redirect(redirect) => {
+            let mut out = std::mem::take(&mut scratch.rewritten);
+            let variables = scratch.variables(request, record, &config.name);
+            let done = variables.put_location(&redirect.to, redirect.with_query, &mut out);
+            scratch.rewritten = out;
+            done?;
+            let status = redirect.status;
+            return Ok(Decision::Redirect { status });
+        }
+    };
+    if let Some(rewrite) = &config.rewrite.path {
+        let mut out = std::mem::take(&mut scratch.rewritten);
+        let mut buffer = std::mem::take(&mut scratch.generous);
+        let variables = scratch.variables(request, record, &config.name);
+        let done = edit::rewrite_path(rewrite, &variables, policy, &mut buffer, &mut out);
+        (scratch.rewritten, scratch.generous) = (out, buffer);
+        done?;
+    }
+    Ok(Decision::Forward { upstream })
+}
+
+fn find_route(site: &Site<'_>, asked: &Asked<'_>, captures: &mut Captures) -> Result<usize, Error> {
+    let table = &site.plan.table;
+    let found = table.find(asked, site.matchers, captures, &mut ());
+    found.map_err(|methods: Methods| {
+        if methods.is_empty() {
+            Error::NoRoute
+        } else {
+            Error::MethodNotAllowed(methods)
+        }
+    })
+}
+
+/// As [`check_other_readings`], but for a listener that only counts what strict refuses.
+fn check_readings(
+    site: &Site<'_>,
+    policy: PathPolicy,
+    route: usize,
+    asked: &Asked<'_>,
+    generous: &mut Vec<u8>,
+) -> Result<(), Error> {
+    let connection = site.connection;
+    let checked = check_other_readings(site, policy, route, asked, generous);
+    if let Err(error) = &checked
+        && connection.listener.counts_only(error.name())
+        && check_other_readings(site, PathPolicy::Standard, route, asked, generous).is_ok()
+        && may_pass(connection, policy, error)
+    {
+        return Ok(());
+    }
+    checked
+}
+
+/// Refuses a path that a generous upstream could read as one that another route takes: in strict policy whatever
+/// that route is, otherwise if it denies.
+fn check_other_readings(
+    site: &Site<'_>,
+    policy: PathPolicy,
+    route: usize,
+    asked: &Asked<'_>,
+    generous: &mut Vec<u8>,
+) -> Result<(), Error> {
+    let (plan, path) = (site.plan, asked.path);
+    // Without any of these every reading is the same, but for case.
+    let plain = !path.iter().any(|byte| matches!(byte, b'%' | b'\\' | b';'))
+        && !path.windows(2).any(|pair| pair == b"//");
+    if plain {
+        return Ok(());
+    }
+    most_generous_form(path, false, generous);
+    let asked = Asked {
+        path: generous,
+        ..*asked
+    };
+    let mut captures = Captures::default();
+    let found = plan
+        .table
+        .find(&asked, site.matchers, &mut captures, &mut ());
+    let other = found.ok();
+    let harmless = other == Some(route)
+        || policy == PathPolicy::Standard && !other.is_some_and(|other| plan.routes[other].denies);
+    if harmless {
+        Ok(())
+    } else {
+        Err(Error::AmbiguousPath)
+    }
+}
+
+/// The path in its one form, and the policy by which it is that: of a strict listener the standard one where a rule that is
+/// only counted was broken. `normal` is scratch. The query is checked too.
+fn read_target<'a>(
+    connection: &Connection,
+    request: &RequestHead,
+    head: &'a [u8],
+    normal: &'a mut Vec<u8>,
+) -> Result<(&'a [u8], PathPolicy), Error> {
+    normal.clear();
+    let mut policy = connection.listener.config.path_policy;
+    let sent = request.path.of(head);
+    let mut done = Ok(Normalised::AsIs);
+    if request.form != TargetForm::Asterisk {
+        done = normalise_path(sent, policy, normal);
+        if let Err(error) = done
+            && may_pass(connection, policy, &Error::Path(error))
+        {
+            policy = PathPolicy::Standard;
+            done = normalise_path(sent, policy, normal);
+        }
+    }
+    let done = done.map_err(Error::Path)?;
+    if let Some(query) = request.query {
+        let query = query.of(head);
+        let mut checked = check_query(query, policy);
+        if let Err(error) = checked
+            && may_pass(connection, policy, &Error::Path(error))
+        {
+            checked = check_query(query, PathPolicy::Standard);
+        }
+        checked.map_err(Error::Path)?;
+    }
+    let path = match (request.form, done) {
+        (TargetForm::Asterisk, _) => &b"/"[..],
+        (_, Normalised::Rewritten) => &*normal,
+        (_, Normalised::AsIs) => {
+            normal.clear();
+            sent
+        }
+    };
+    Ok((path, policy))
+}
+
+/// Whether a rule of the strict policy was broken that the listener only counts; counts it then.
+#[cold]
+fn may_pass(connection: &Connection, policy: PathPolicy, error: &Error) -> bool {
+    let may = policy == PathPolicy::Strict && connection.listener.counts_only(error.name());
+    if may {
+        count_only(connection, error);
+    }
+    may
+}
+
+#[cold]
+fn count_only(connection: &Connection, error: &Error) {
+    let listener = connection.listener_index;
+    connection
+        .worker
+        .metrics
+        .counted_only(listener, error.name());
+}
+
+/// Names with `_` are for the listener to refuse; here those that it only counts.
+fn count_underscores(connection: &Connection, fields: &Fields) {
+    let error = Error::Request(RequestError::FieldUnderscore);
+    if !connection.listener.config.count_only.is_empty()
+        && connection.listener.counts_only(error.name())
+        && fields
+            .iter()
+            .any(|field| field.kind == FieldKind::Underscore)
+    {
+        count_only(connection, &error);
+    }
+}
