@@ -45,6 +45,7 @@ const KEEP: ForwardResponse<'static> = ForwardResponse {
     client_version: Version::Http11,
     keep_alive: true,
     trailers: false,
+    date: None,
     via: None,
     edits: Edits::NONE,
 };
@@ -140,6 +141,63 @@ mod s5_3_field_order {
         assert_eq!(
             sent,
             Ok(format!("GET / HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n"))
+        );
+    }
+}
+
+mod s6_6_1_date {
+    use super::*;
+
+    const DATED: ForwardResponse<'static> = ForwardResponse {
+        date: Some(b"Sun, 06 Nov 1994 08:49:37 GMT"),
+        ..KEEP
+    };
+
+    /// Who has a clock and passes on a response without Date adds when it was received.
+    #[test]
+    fn a_response_without_date_gets_one() {
+        for status in ["200 OK", "304 Not Modified", "404 Not Found", "503 Busy"] {
+            let got = relay(
+                &format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nX: y\r\n\r\n"),
+                &GET,
+                &DATED,
+            );
+            let dated = "X: y\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+            assert!(got.contains(dated), "{got}");
+        }
+    }
+
+    /// The origin's own Date is when it made the response, and stays.
+    #[test]
+    fn a_response_with_date_keeps_its_own() {
+        let head =
+            "HTTP/1.1 200 OK\r\ndate: Tue, 15 Nov 1994 08:12:31 GMT\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(relay(head, &GET, &DATED), head);
+    }
+
+    /// A Date that Connection names was for this hop.
+    #[test]
+    fn a_date_of_the_hop_is_replaced() {
+        let head = "HTTP/1.1 200 OK\r\nDate: then\r\nConnection: date\r\nContent-Length: 0\r\n\r\n";
+        let got =
+            "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(relay(head, &GET, &DATED), got);
+    }
+
+    /// An interim response is not stored by anybody.
+    #[test]
+    fn an_interim_response_is_passed_on_as_it_is() {
+        let head = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+        assert_eq!(relay(head, &GET, &DATED), head);
+    }
+
+    /// In a request it says nothing to a gateway.
+    #[test]
+    fn a_date_of_a_request_is_passed_on() {
+        let head = "GET / HTTP/1.1\r\nHost: a.test\r\nDate: Tue, 15 Nov 1994 08:12:31 GMT\r\n\r\n";
+        assert!(
+            forward(head)
+                .is_ok_and(|sent| sent.contains("Date: Tue, 15 Nov 1994 08:12:31 GMT\r\n"))
         );
     }
 }

@@ -266,6 +266,7 @@ pub(crate) fn response_head(data: &[u8]) {
             client_version,
             keep_alive,
             trailers: true,
+            date: Some(b"Sun, 06 Nov 1994 08:49:37 GMT"),
             via: None,
             edits: Edits::NONE,
         };

@@ -5,7 +5,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::support::{
-    Client, Driver, Gateway, LONG, Launch, Request, Upstream, get, send, to_upstream,
+    Client, Driver, Gateway, LONG, Launch, Request, Upstream, eventually, get, ok, send,
+    to_upstream,
 };
 
 /// A gateway in front of one upstream.
@@ -107,10 +108,35 @@ on_both_drivers! {
         assert_eq!(request.values("host"), ["test"]);
     }
 
+    fn a_response_without_date_gets_the_gateways(driver) {
+        let upstream = Upstream::answering(|request, _| match request.target() {
+            "/dated" => "HTTP/1.1 200 OK\r\nDate: Tue, 15 Nov 1994 08:12:31 GMT\r\nContent-Length: 0\r\n\r\n".to_owned(),
+            "/early" => "HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_owned(),
+            _ => ok(""),
+        });
+        let gateway = Launch::new(driver)
+            .rest(&to_upstream(&[upstream.address], ""))
+            .rest(&route("own", "path = \"/own\""))
+            .start();
+        let mut client = Client::connect(gateway.address);
+        assert_eq!(client.get("/dated").value("date"), "Tue, 15 Nov 1994 08:12:31 GMT");
+        let early = client.get("/early");
+        assert_eq!((early.status, early.values("date").len()), (103, 0));
+        assert_eq!(client.response().values("date").len(), 1);
+        // The time of its own answers is that of `Date` as well; a second may have passed between the two.
+        eventually("both at the same second", || {
+            let (given, own) = (client.get("/plain"), client.get("/own"));
+            (given.value("date") == own.value("date")).then_some(())
+        });
+        // And goes on.
+        let first = client.get("/plain").value("date").to_owned();
+        eventually("the next second", || (client.get("/plain").value("date") != first).then_some(()));
+    }
+
     fn response_fields_keep_their_order_case_and_number(driver) {
         let upstream = Upstream::answering(|_, _| {
             "HTTP/1.1 201 Very Created\r\nSet-Cookie: b=1\r\nX-One: 1\r\nset-cookie: a=2\r\nSet-Cookie: b=3\r\n\
-             Content-Length: 0\r\n\r\n".to_owned()
+             Date: Tue, 15 Nov 1994 08:12:31 GMT\r\nContent-Length: 0\r\n\r\n".to_owned()
         });
         let gateway = before(driver, &upstream);
         let answer = gateway.get("/");
@@ -123,7 +149,13 @@ on_both_drivers! {
             .collect();
         assert_eq!(
             kept,
-            [("Set-Cookie", "b=1"), ("X-One", "1"), ("set-cookie", "a=2"), ("Set-Cookie", "b=3")]
+            [
+                ("Set-Cookie", "b=1"),
+                ("X-One", "1"),
+                ("set-cookie", "a=2"),
+                ("Set-Cookie", "b=3"),
+                ("Date", "Tue, 15 Nov 1994 08:12:31 GMT"),
+            ]
         );
     }
 

@@ -273,7 +273,7 @@ fn is_forwardable(name: &[u8]) -> bool {
         b"www-authenticate",
     ];
     const PREFIX: &[u8] = b"x-forwarded-";
-    classify(name) == FieldKind::Other
+    matches!(classify(name), FieldKind::Date | FieldKind::Other)
         && !NEVER.iter().any(|never| name.eq_ignore_ascii_case(never))
         && !name
             .get(..PREFIX.len())

@@ -95,6 +95,8 @@ pub enum FieldKind {
     XRequestId,
     /// `X-Consumer`, `X-Consumer-Groups` or `X-Consumer-Plan`: says who the caller is, which only the gateway may.
     Consumer,
+    /// `Date`.
+    Date,
     /// A name with `_`, which many back ends read as `-`.
     Underscore,
     /// Anything else.
@@ -197,7 +199,7 @@ impl Fields {
 pub(super) fn classify(name: &[u8]) -> FieldKind {
     let candidates: &[(&[u8], FieldKind)] = match name.len() {
         2 => &[(b"te", FieldKind::Te)],
-        4 => &[(b"host", FieldKind::Host)],
+        4 => &[(b"host", FieldKind::Host), (b"date", FieldKind::Date)],
         6 => &[(b"expect", FieldKind::Expect)],
         7 => &[
             (b"upgrade", FieldKind::Upgrade),

@@ -225,7 +225,7 @@ fn is_kept(
             let posing = || forward.additions.names_consumers && poses(field.name.of(head));
             forward.underscore == UnderscoreHeaders::Allow && !posing()
         }
-        FieldKind::Other => true,
+        FieldKind::Date | FieldKind::Other => true,
     }
 }
 

@@ -21,6 +21,9 @@ pub struct ForwardResponse<'a> {
     pub keep_alive: bool,
     /// Keep Trailer.
     pub trailers: bool,
+    /// What `Date` is to say where the upstream says nothing (RFC 9110 section 6.6.1), 29 octets; of no effect in a 1xx, which
+    /// nobody stores. `None`: a `Date` of the upstream's or none.
+    pub date: Option<&'a [u8]>,
     /// The gateway's name for `Via`; `None`: no `Via` of its own.
     pub via: Option<&'a [u8]>,
     /// Changes of fields that are not of the hop.
@@ -31,12 +34,13 @@ impl ForwardResponse<'_> {
     /// The most octets that [`write_response_head`] writes for this and a head of `head` octets with `fields` fields.
     #[must_use]
     pub fn size_max(&self, head: usize, fields: usize) -> usize {
-        // Content-Length 38 or Transfer-Encoding 28, Connection 24, Via without name 11, CRLF.
+        // Content-Length 38 or Transfer-Encoding 28, Connection 24, Via without name 11, Date without value 8, CRLF.
         const ADDED: usize = 96;
         head.saturating_add(fields)
             .saturating_add(ADDED)
             .saturating_add(self.via.map_or(0, <[u8]>::len))
             .saturating_add(self.edits.lines.len())
+            .saturating_add(self.date.map_or(0, <[u8]>::len))
     }
 }
 
@@ -63,13 +67,19 @@ pub fn write_response_head(
     if as_it_is {
         copier.keep_front(response.reason.end().saturating_add(2));
     }
+    // A route that takes Date out, or sets it, has the last word.
+    let mut dated = response.status < 200 || forward.edits.removes(b"date");
     for field in fields
         .iter()
         .filter(|field| is_kept(field, forward) && !forward.edits.removes(field.name.of(head)))
     {
+        dated |= field.kind == FieldKind::Date;
         copier.keep(field);
     }
     copier.finish();
+    if let (Some(date), false) = (forward.date, dated) {
+        put_field(out, b"Date", date);
+    }
     if let Some(name) = forward.via {
         put_via(out, response.version, name);
     }

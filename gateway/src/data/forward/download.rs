@@ -101,6 +101,7 @@ impl Download<'_> {
             client_version: self.request.version,
             keep_alive,
             trailers: self.trailers,
+            date: None,
             via: None,
             edits: Edits::NONE,
         }
@@ -114,10 +115,6 @@ impl Download<'_> {
         forward: &ForwardResponse<'_>,
     ) {
         let listener = &self.writer.listener.config;
-        let forward = &ForwardResponse {
-            via: listener.via.as_deref().map(str::as_bytes),
-            ..*forward
-        };
         let route = self.route.filter(|_| !response.is_interim());
         if let Some(route) = route {
             let plan = &route.response_headers;
@@ -140,8 +137,15 @@ impl Download<'_> {
         let buf = self.upstream.buf();
         let head = buf.data().get(..length).unwrap_or_default();
         out.clear();
-        out.reserve(forward.size_max(head.len(), fields.len()));
-        write_response_head(out, head, response, fields, &forward);
+        self.writer.worker.clock.with_date(|date| {
+            let forward = &ForwardResponse {
+                via: listener.via.as_deref().map(str::as_bytes),
+                date: Some(date),
+                ..forward
+            };
+            out.reserve(forward.size_max(head.len(), fields.len()));
+            write_response_head(out, head, response, fields, forward);
+        });
         buf.consume(length);
         self.record.status = if response.is_interim() {
             0
