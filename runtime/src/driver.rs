@@ -151,8 +151,13 @@ impl Executor {
     }
 
     fn ring(entries: u32) -> io::Result<Self> {
+        Self::ring_by(&FLAG_STEPS, entries)
+    }
+
+    /// A ring by the first of `steps` that the kernel takes.
+    fn ring_by(steps: &[(&'static str, Flags)], entries: u32) -> io::Result<Self> {
         let mut first_error = None;
-        for (flags, set) in FLAG_STEPS {
+        for &(flags, set) in steps {
             let mut ring = io_uring::IoUring::builder();
             set(&mut ring);
             let before = rings();
@@ -243,6 +248,9 @@ fn describe(error: &io::Error) -> String {
     };
     format!("io_uring unavailable: {error}: {advice}")
 }
+
+#[cfg(test)]
+mod full;
 
 #[cfg(test)]
 mod tests {
