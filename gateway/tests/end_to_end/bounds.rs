@@ -47,6 +47,39 @@ fn asking(address: SocketAddr) -> Client {
     client
 }
 
+const SLOW_LIMIT: Duration = Duration::from_secs(10);
+
+/// After how long each of three was ended that had [`SLOW_LIMIT`]: one that never reads, one that reads half a KiB each second,
+/// and one whose body drips.
+fn slow_clients(address: SocketAddr) -> [Duration; 3] {
+    let start = Instant::now();
+    let never_reads = asking(address);
+    let reads_little = asking(address);
+    let mut drips = Client::connect(address);
+    drips.send("POST /drip HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n");
+    let mut ended = [None; 3];
+    let mut beat = start;
+    eventually("all three ended", || {
+        if beat.elapsed() >= Duration::from_millis(250) {
+            beat = Instant::now();
+            let mut some = [0; 128];
+            let mut stream: &TcpStream = reads_little.stream();
+            drop(stream.read(&mut some));
+            drips.send_what_goes("x");
+        }
+        for (client, ended) in [&never_reads, &reads_little, &drips]
+            .into_iter()
+            .zip(&mut ended)
+        {
+            if client.has_ended() {
+                ended.get_or_insert_with(|| start.elapsed());
+            }
+        }
+        ended.iter().all(Option::is_some).then_some(())
+    });
+    ended.map(|took| took.unwrap())
+}
+
 on_both_drivers! {
     fn a_connect_that_nobody_answers_is_504(driver) {
         let (address, _full) = deaf();
@@ -75,19 +108,13 @@ on_both_drivers! {
         let upstream = Upstream::saying("ok");
         let gateway = Launch::new(driver)
             .rest(&to_upstream(&[upstream.address], ""))
+            .rest("[[routes]]\nname = \"own\"\npath = \"/own\"\nrespond = { body = \"own\" }\n")
             .start();
         let mut client = Client::connect(gateway.address);
         // Answered, so accepted.
-        client.send("TRACE / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
-        drop(client);
-        let mut client = Client::connect(gateway.address);
-        client.send("GET /x");
-        eventually("the connection accepted", || {
-            (gateway.metric("ringgate_connections", &[]) >= 1.0).then_some(())
-        });
+        assert_eq!(client.get("/own").text(), "own");
         gateway.take_descriptors();
-        client.send(" HTTP/1.1\r\nHost: test\r\n\r\n");
-        let answer = client.response();
+        let answer = client.get("/x");
         assert_eq!(answer.problem(503), "no_descriptors");
         assert_eq!(answer.value("retry-after"), "1");
         assert!(!answer.closes(), "the client's own connection is as good as before");
@@ -114,10 +141,9 @@ on_both_drivers! {
     fn a_response_head_that_drips_gets_no_more_time(driver) {
         let upstream = Upstream::start(|mut exchange| {
             exchange.request();
-            let mut goes_on = exchange.send("HTTP/1.1 200 OK\r\nX: ");
-            while goes_on {
-                std::thread::sleep(Duration::from_millis(50));
-                goes_on = exchange.send("x");
+            exchange.send("HTTP/1.1 200 OK\r\nX: ");
+            while !exchange.ends_within(Duration::from_millis(50)) {
+                exchange.send("x");
             }
         });
         let gateway = Launch::new(driver)
@@ -134,7 +160,7 @@ on_both_drivers! {
             exchange.request();
             for _ in 0..3 {
                 exchange.send("HTTP/1.1 102 Processing\r\n\r\n");
-                std::thread::sleep(Duration::from_millis(200));
+                exchange.ends_within(Duration::from_millis(200));
             }
             exchange.wait_closed();
         });
@@ -188,41 +214,24 @@ on_both_drivers! {
     }
 
     fn slow_clients_are_ended_in_time_and_see_it(driver) {
-        const LIMIT: Duration = Duration::from_secs(10);
         let upstream = endless();
         let gateway = Launch::new(driver)
             .listener("write_timeout = \"10s\"\nmin_write_rate = \"1KiB/s\"\nmin_body_rate = \"1KiB/s\"")
             .rest(&to_upstream(&[upstream.address], ""))
             .start();
-        let start = Instant::now();
-        let never_reads = asking(gateway.address);
-        let reads_little = asking(gateway.address);
-        let mut drips = Client::connect(gateway.address);
-        drips.send("POST /drip HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n");
-        let mut ended = [None; 3];
-        let mut beat = start;
-        eventually("all three ended", || {
-            if beat.elapsed() >= Duration::from_millis(250) {
-                beat = Instant::now();
-                let mut some = [0; 128];
-                // Half a KiB each second; and a byte of a body that is owed a thousand.
-                let mut stream: &TcpStream = reads_little.stream();
-                drop(stream.read(&mut some));
-                let mut stream: &TcpStream = drips.stream();
-                drop(std::io::Write::write_all(&mut stream, b"x"));
+        let mut late = Vec::new();
+        // A machine that is busy with other tests may hold up a gateway, and then no client is blamed for it.
+        for tries in 1..=3 {
+            let ended = slow_clients(gateway.address);
+            assert!(ended.iter().all(|&took| took >= SLOW_LIMIT), "{ended:?}");
+            let writes = gateway.metric("ringgate_timeouts_total", &[("kind", "write")]);
+            let bodies = gateway.metric("ringgate_timeouts_total", &[("kind", "body")]);
+            assert_eq!((writes, bodies), (2.0 * f64::from(tries), f64::from(tries)));
+            if ended.iter().all(|&took| took < SLOW_LIMIT + Duration::from_secs(1)) {
+                return;
             }
-            for (client, ended) in [&never_reads, &reads_little, &drips].into_iter().zip(&mut ended) {
-                if client.has_ended() {
-                    ended.get_or_insert_with(|| start.elapsed());
-                }
-            }
-            ended.iter().all(Option::is_some).then_some(())
-        });
-        for (name, took) in ["never reads", "reads little", "drips"].into_iter().zip(ended) {
-            let took = took.unwrap();
-            assert!(took >= LIMIT && took < LIMIT + Duration::from_secs(1), "{name}: {took:?}");
+            late.push(ended);
         }
-        assert_eq!(gateway.metric("ringgate_timeouts_total", &[("kind", "write")]), 2.0);
-        assert_eq!(gateway.metric("ringgate_timeouts_total", &[("kind", "body")]), 1.0);
+        panic!("{late:?}");
     }
 }

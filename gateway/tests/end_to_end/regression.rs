@@ -72,19 +72,9 @@ on_both_drivers! {
             .listener("header_timeout = \"1s\"")
             .rest("[[routes]]\nname = \"own\"\nrespond = { body = \"own\" }\n")
             .start();
-        let mut client = Client::connect(gateway.address);
-        let mut sender = client.sender();
         let began = Instant::now();
-        let dripping = thread::spawn(move || {
-            // Until the gateway has closed.
-            while sender.write_all(b"\r\n").is_ok() && began.elapsed() < Duration::from_secs(20) {
-                thread::sleep(Duration::from_millis(50));
-            }
-        });
-        client.reading().rest();
+        Client::connect(gateway.address).drip(b"\r\n");
         assert!(began.elapsed() < Duration::from_secs(10), "ended after {:?}", began.elapsed());
-        drop(client);
-        dripping.join().unwrap();
     }
 
     fn a_client_that_pauses_is_not_the_upstreams_fault(driver) {

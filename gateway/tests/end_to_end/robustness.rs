@@ -1,7 +1,6 @@
 //! Upstreams and clients that break off, break the protocol or do not move: the right status or a cut connection, in
 //! time, and never another's bytes.
 
-use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -200,10 +199,12 @@ on_both_drivers! {
 
     fn bytes_on_a_pooled_connection_reach_nobody(driver) {
         // As above, but the answer that nobody asked for comes when the connection lies in the pool.
-        let upstream = Upstream::start(|mut exchange| {
+        let (go_on, waiting) = std::sync::mpsc::channel::<()>();
+        let waiting = std::sync::Mutex::new(waiting);
+        let upstream = Upstream::start(move |mut exchange| {
             while let Some((request, _)) = exchange.request() {
                 exchange.send(ok(&format!("for {}", request.target())));
-                std::thread::sleep(Duration::from_millis(20));
+                waiting.lock().unwrap().recv_timeout(crate::support::LONG).unwrap();
                 exchange.send(ok("for nobody"));
             }
         });
@@ -212,6 +213,11 @@ on_both_drivers! {
         for turn in 0..20 {
             let target = format!("/{turn}");
             assert_eq!(client.get(&target).text(), format!("for {target}"));
+            eventually("the connection in the pool", || {
+                let idle = gateway.metric("ringgate_upstream_connections", &[("state", "idle")]);
+                (idle == 1.0).then_some(())
+            });
+            go_on.send(()).unwrap();
             eventually("the pooled connection gone", || {
                 (gateway.metric("ringgate_upstream_connections", &[]) == 0.0).then_some(())
             });
@@ -251,17 +257,9 @@ on_both_drivers! {
         let gateway = Launch::new(driver).listener("header_timeout = \"1s\"").start();
         takes(Duration::from_secs(1), || {
             let mut client = Client::connect(gateway.address);
-            let mut sender = client.sender();
-            let trickle = std::thread::spawn(move || {
-                drop(sender.write_all(b"GET / HTTP/1.1\r\nX: "));
-                // Until the gateway has closed.
-                while sender.write_all(b"x").is_ok() {
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-            });
+            client.send("GET / HTTP/1.1\r\nX: ");
+            client.drip(b"x");
             assert_eq!(client.response().status, 408);
-            drop(client);
-            trickle.join().unwrap();
         });
     }
 
@@ -385,15 +383,23 @@ on_both_drivers! {
     }
 
     fn a_client_that_has_sent_all_still_gets_its_answer(driver) {
-        let upstream = Upstream::start(|mut exchange| {
-            exchange.request();
-            std::thread::sleep(Duration::from_millis(300));
+        let (go_on, waiting) = std::sync::mpsc::channel::<()>();
+        let waiting = std::sync::Mutex::new(waiting);
+        let upstream = Upstream::start(move |mut exchange| {
+            let Some((request, _)) = exchange.request() else { return };
+            if request.target() == "/late" {
+                waiting.lock().unwrap().recv_timeout(crate::support::LONG).unwrap();
+            }
             exchange.send(ok("late"));
         });
         let gateway = before(driver, &upstream);
         let mut client = Client::connect(gateway.address);
-        client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+        client.send("GET /late HTTP/1.1\r\nHost: test\r\n\r\n");
+        eventually("the request at the upstream", || (upstream.requests() == 1).then_some(()));
         client.finish_sending();
+        // The worker has seen the end when it has served somebody who came after it.
+        assert_eq!(gateway.get("/").text(), "late");
+        go_on.send(()).unwrap();
         assert_eq!(client.response().text(), "late");
         assert!(client.is_closed());
     }

@@ -2,12 +2,15 @@
 
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
 use super::LONG;
 use super::http::{Reading, Response};
+
+/// Between two pieces of a client that drips.
+const PACE: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -113,7 +116,16 @@ impl Client {
 
     /// The other side has ended the connection, whatever of it was not read.
     pub(crate) fn has_ended(&self) -> bool {
-        super::process::has_ended(self.stream())
+        super::process::ends_within(self.stream(), Duration::ZERO)
+    }
+
+    /// Sends `piece` again and again, each [`PACE`], until the other side has ended the connection.
+    pub(crate) fn drip(&mut self, piece: &[u8]) {
+        let start = Instant::now();
+        while !super::process::ends_within(self.stream(), PACE) {
+            assert!(start.elapsed() < LONG, "nobody ends a client that drips");
+            self.send_what_goes(piece);
+        }
     }
 
     /// Ends the connection with a reset.

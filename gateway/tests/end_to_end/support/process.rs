@@ -41,15 +41,16 @@ pub(super) fn limit_files(pid: u32, first: u64) {
     assert_eq!(result, 0, "{}", io::Error::last_os_error());
 }
 
-/// What poll(2) says of a socket, without waiting: its connection has ended, whatever lies unread.
-pub(super) fn has_ended(socket: &impl std::os::fd::AsRawFd) -> bool {
+/// Waits until a socket's connection has ended, whatever lies unread, and no longer than `most`; false: it has not.
+pub(super) fn ends_within(socket: &impl std::os::fd::AsRawFd, most: Duration) -> bool {
+    let most = i32::try_from(most.as_millis()).unwrap();
     let mut poll = libc::pollfd {
         fd: socket.as_raw_fd(),
         events: libc::POLLRDHUP,
         revents: 0,
     };
     // SAFETY: one descriptor, in memory that outlives the call.
-    let result = unsafe { libc::poll(&raw mut poll, 1, 0) };
+    let result = unsafe { libc::poll(&raw mut poll, 1, most) };
     assert!(result >= 0, "{}", io::Error::last_os_error());
     poll.revents & (libc::POLLERR | libc::POLLHUP | libc::POLLRDHUP) != 0
 }

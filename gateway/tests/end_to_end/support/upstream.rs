@@ -155,6 +155,11 @@ impl Exchange {
         self.reading.stream.write_all(bytes.as_ref()).is_ok()
     }
 
+    /// Waits until the gateway has ended the connection, and no longer than `most`; false: it has not.
+    pub(crate) fn ends_within(&self, most: Duration) -> bool {
+        super::process::ends_within(&self.reading.stream, most)
+    }
+
     /// Ends the connection, in order.
     pub(crate) fn close(&self) {
         drop(self.reading.stream.shutdown(Shutdown::Both));
