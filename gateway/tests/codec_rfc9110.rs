@@ -184,6 +184,21 @@ mod s6_6_1_date {
         assert_eq!(relay(head, &GET, &DATED), got);
     }
 
+    /// Who configures that there be none, or another, is obeyed.
+    #[test]
+    fn a_date_that_a_route_takes_out_is_not_put_back() {
+        let head = "HTTP/1.1 200 OK\r\nDate: then\r\nContent-Length: 0\r\n\r\n";
+        let decide = ForwardResponse {
+            edits: Edits {
+                lines: b"",
+                removed: &[Box::from(&b"date"[..])],
+            },
+            ..DATED
+        };
+        let got = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(relay(head, &GET, &decide), got);
+    }
+
     /// An interim response is not stored by anybody.
     #[test]
     fn an_interim_response_is_passed_on_as_it_is() {

@@ -264,7 +264,7 @@ on_both_drivers! {
             assert_eq!(request.values("expect"), ["100-continue"]);
             exchange.send("HTTP/1.1 100 Continue\r\n\r\n");
             let body = exchange.reading.body(&request.fields, false).unwrap();
-            exchange.send(crate::support::ok(std::str::from_utf8(&body).unwrap()));
+            exchange.send(ok(std::str::from_utf8(&body).unwrap()));
             exchange.wait_closed();
         });
         let gateway = before(driver, &upstream);
@@ -280,7 +280,7 @@ on_both_drivers! {
             "/204" => "HTTP/1.1 204 No Content\r\nX-One: 1\r\n\r\n".to_owned(),
             // RFC 9110 section 15.4.5: the length is the one that a 200 would have had.
             "/304" => "HTTP/1.1 304 Not Modified\r\nContent-Length: 1000\r\n\r\n".to_owned(),
-            _ => crate::support::ok("after"),
+            _ => ok("after"),
         });
         let gateway = before(driver, &upstream);
         let mut client = Client::connect(gateway.address);
@@ -329,7 +329,7 @@ on_both_drivers! {
     fn pipelined_requests_are_answered_in_their_order(driver) {
         let upstream = Upstream::answering(|request, body| {
             let text = std::str::from_utf8(body).unwrap();
-            crate::support::ok(&format!("{} {text}", request.target()))
+            ok(&format!("{} {text}", request.target()))
         });
         let gateway = Launch::new(driver)
             .rest(&to_upstream(&[upstream.address], ""))
@@ -407,7 +407,7 @@ on_both_drivers! {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
                 drop(stream.read(&mut [0; 4096]));
-                drop(stream.write_all(crate::support::ok("unix").as_bytes()));
+                drop(stream.write_all(ok("unix").as_bytes()));
             }
         });
         let up = |name: &str, address: &str| {
@@ -451,12 +451,12 @@ on_both_drivers! {
         let upstream = Upstream::start(move |mut exchange| {
             exchange.request().unwrap();
             released.lock().unwrap().recv_timeout(LONG).unwrap();
-            exchange.send(crate::support::ok("late"));
+            exchange.send(ok("late"));
         });
         let gateway = Launch::new(driver).rest(&to_upstream(&[upstream.address], "max_connections = 1")).start();
         let mut first = Client::connect(gateway.address);
         first.send("GET /first HTTP/1.1\r\nHost: test\r\n\r\n");
-        crate::support::eventually("the upstream's only place taken", || (upstream.requests() == 1).then_some(()));
+        eventually("the upstream's only place taken", || (upstream.requests() == 1).then_some(()));
         assert_eq!(gateway.get("/second").problem(503), "upstream_full");
         assert_eq!(gateway.record_of("/second")["ringgate.end"], "upstream_busy");
         release.send(()).unwrap();
