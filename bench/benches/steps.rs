@@ -124,6 +124,7 @@ fn pool(criterion: &mut Criterion) {
             upstreams: 1,
             limits: 2,
             network_lists: 0,
+            filters: 0,
         },
     );
     let mut executor = Executor::new(Options {

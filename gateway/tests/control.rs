@@ -33,6 +33,7 @@ fn start(resolver: Resolver) -> Running {
         upstreams: 0,
         limits: 0,
         network_lists: 0,
+        filters: 0,
     };
     let state = AdminState {
         lifecycle: Arc::new(Lifecycle::default()),

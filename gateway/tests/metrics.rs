@@ -23,6 +23,7 @@ fn labels() -> Labels {
         limits: names(&["per_client"]),
         authenticators: Vec::new(),
         network_lists: Vec::new(),
+        filters: Vec::new(),
     }
 }
 
@@ -32,6 +33,7 @@ fn workers(count: usize) -> Vec<Arc<WorkerMetrics>> {
         upstreams: 1,
         limits: 1,
         network_lists: 0,
+        filters: 0,
     };
     (0..count)
         .map(|worker| WorkerMetrics::new(worker, shape))

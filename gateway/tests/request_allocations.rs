@@ -140,6 +140,7 @@ fn requests_allocate_nothing(choice: Choice) {
         upstreams: 1,
         limits: 2,
         network_lists: 0,
+        filters: 0,
     };
     let metrics = WorkerMetrics::new(0, shape);
     let (log, mut records) = ring(0, RING_BYTES, thread::current());

@@ -94,6 +94,7 @@ fn counting_and_recording_a_request_allocates_nothing() {
         upstreams: 1,
         limits: 1,
         network_lists: 0,
+        filters: 0,
     };
     let worker = WorkerMetrics::new(0, shape);
     let metrics = worker.writer();

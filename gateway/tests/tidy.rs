@@ -70,7 +70,7 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
     ),
     (
         "error",
-        &["auth", "codec", "route", "upstream"],
+        &["auth", "codec", "filter", "route", "upstream"],
         "names every way to fail",
     ),
     (
@@ -91,6 +91,7 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
             "connection",
             "error",
             "fairness",
+            "filter",
             "log",
             "plan",
             "request",
@@ -107,6 +108,7 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
             "codec",
             "connection",
             "error",
+            "filter",
             "request",
             "upstream",
             "worker",
@@ -175,6 +177,7 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
             "auth",
             "clock",
             "connection",
+            "filter",
             "plan",
             "request_id",
             "route",

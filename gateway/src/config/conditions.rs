@@ -166,7 +166,7 @@ fn read_query(section: &Section<'_>) -> Vec<(String, String)> {
     query
 }
 
-fn parse_method(text: &str) -> Result<String, String> {
+pub(super) fn parse_method(text: &str) -> Result<String, String> {
     token(text, text)
         .map_err(|_| format!("`{text}` is not a method; write one such as \"GET\""))?;
     if matches!(text, "CONNECT" | "TRACE") {

@@ -15,8 +15,8 @@ use super::resolved::{
 };
 use super::section::{Located, Reader, Section};
 use super::{
-    api_keys, consumers, jwt, limits, listeners, network_lists, routes, runtime, telemetry,
-    upstreams,
+    api_keys, consumers, cors, filters, jwt, limits, listeners, network_lists, routes, runtime,
+    security_headers, telemetry, upstreams,
 };
 
 /// The format that this version reads.
@@ -41,6 +41,9 @@ pub(super) static KEYS: Keys = Keys {
         &UPSTREAMS,
         &LIMITS,
         &NETWORK_LISTS,
+        &CORS,
+        &FILTERS,
+        &SECURITY_HEADERS,
         &CONSUMERS,
         &API_KEYS,
         &JWT,
@@ -87,6 +90,27 @@ static NETWORK_LISTS: Nested = Nested {
     expects: "tables by name: [network_lists.NAME]",
     absent: "none",
     text: "Networks of clients, see `[network_lists.NAME]`.",
+};
+
+static CORS: Nested = Nested {
+    name: "cors",
+    expects: "tables by name: [cors.NAME]",
+    absent: "none",
+    text: "Policies for pages of other origins, see `[cors.NAME]`.",
+};
+
+static FILTERS: Nested = Nested {
+    name: "filters",
+    expects: "tables by name: [filters.NAME]",
+    absent: "none",
+    text: "What requests must be like, see `[filters.NAME]`.",
+};
+
+static SECURITY_HEADERS: Nested = Nested {
+    name: "security_headers",
+    expects: "tables by name: [security_headers.NAME]",
+    absent: "none",
+    text: "Response fields for browsers, see `[security_headers.NAME]`.",
 };
 
 static CONSUMERS: Nested = Nested {
@@ -291,6 +315,10 @@ fn decode<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Confi
     let route_names = top.peek(&ROUTES, "name");
     let limits = limits::read(top.named_tables(&LIMITS, &limits::KEYS), &route_names);
     let network_lists = network_lists::read(top.named_tables(&NETWORK_LISTS, &network_lists::KEYS));
+    let cors = cors::read(top.named_tables(&CORS, &cors::KEYS));
+    let filters = filters::read(top.named_tables(&FILTERS, &filters::KEYS));
+    let security_headers =
+        security_headers::read(top.named_tables(&SECURITY_HEADERS, &security_headers::KEYS));
     let consumers = consumers::read(top.named_tables(&CONSUMERS, &consumers::KEYS));
     let mut authenticators = Named::default();
     api_keys::read(
@@ -313,6 +341,11 @@ fn decode<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Confi
             .collect(),
         network_lists: indices(&network_lists, |each| &each.name),
         authenticators: indices(&authenticators, |each| &each.name),
+        filters: filters::Names {
+            cors: indices(&cors, |each| &each.name),
+            filters: indices(&filters, |each| &each.name),
+            security_headers: indices(&security_headers, |each| &each.name),
+        },
     };
     let routes = routes::read(&top.tables(&ROUTES, &routes::KEYS), &names);
     Some(Config {
@@ -324,6 +357,9 @@ fn decode<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Confi
         upstreams,
         limits,
         network_lists,
+        cors,
+        filters,
+        security_headers,
         consumers,
         authenticators,
         routes,

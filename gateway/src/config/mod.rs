@@ -8,8 +8,10 @@ mod address;
 mod api_keys;
 mod conditions;
 mod consumers;
+mod cors;
 mod credentials;
 mod error;
+mod filters;
 mod interpolate;
 mod jwt;
 mod key;
@@ -31,12 +33,15 @@ mod rewrite;
 mod routes;
 mod runtime;
 mod section;
+mod security_headers;
 mod telemetry;
 mod template;
 mod units;
 mod upstreams;
 
+pub use cors::{CorsConfig, OriginPattern};
 pub use error::{ConfigErrors, Position, Problem};
+pub use filters::{FilterConfig, FilterMode, MediaType, ROUTE_FILTERS_MAX, RouteFilters};
 pub use jwt::{JwtConfig, JwtKeys, check_secret};
 pub use key_file::{digest, entry, read as read_key_file, state as file_state};
 pub use key_set::{KeySet, Material, VerifyKey, read as read_key_set};
@@ -59,4 +64,5 @@ pub use resolved::{
     ResponseFaults, Rewrite, RouteConfig, RuntimeConfig, SPLIT_MAX, SplitPart, Steer,
     UnderscoreHeaders, UpstreamConfig,
 };
+pub use security_headers::SecurityHeadersConfig;
 pub use template::{Piece, Template, Variable};

@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 
 use super::key::{Keys, Row};
 use super::{
-    api_keys, consumers, jwt, limits, listeners, load, network_lists, respond, rewrite, routes,
-    runtime, telemetry, upstreams,
+    api_keys, consumers, cors, filters, jwt, limits, listeners, load, network_lists, respond,
+    rewrite, routes, runtime, security_headers, telemetry, upstreams,
 };
 
 /// The sections in the order of the page.
-static SECTIONS: [&Keys; 21] = [
+static SECTIONS: [&Keys; 24] = [
     &load::KEYS,
     &runtime::KEYS,
     &telemetry::ADMIN_KEYS,
@@ -22,6 +22,9 @@ static SECTIONS: [&Keys; 21] = [
     &limits::KEYS,
     &limits::OVERRIDE_KEYS,
     &network_lists::KEYS,
+    &cors::KEYS,
+    &filters::KEYS,
+    &security_headers::KEYS,
     &consumers::KEYS,
     &api_keys::KEYS,
     &jwt::KEYS,
@@ -110,6 +113,9 @@ mod tests {
             }
             "[limits.NAME]" => format!("{listener}{header}\nrate = '5/s'\n{lines}"),
             "[network_lists.NAME]" => format!("{listener}{header}\notherwise = 'deny'\n{lines}"),
+            "[cors.NAME]" if !lines.starts_with("origins") => {
+                format!("{listener}{header}\norigins = ['*']\n{lines}")
+            }
             "[jwt.NAME]" => format!(
                 "{listener}{header}\nissuer = 'any'\naudience = 'any'\nkey_file = 'tests/keys/p256.pem'\n{lines}"
             ),
@@ -146,7 +152,8 @@ mod tests {
             for row in keys.rows {
                 let default = row.default();
                 // An empty array of hosts is refused when written: it would say nothing. So are those that open a route.
-                let refused = row.name() == "algorithms"
+                let refused = ["algorithms", "origins"].contains(&row.name())
+                    || keys.header == "[filters.NAME]"
                     || keys.header == "[[routes]]"
                         && ["hosts", "auth", "auth_optional", "groups"].contains(&row.name());
                 let Some(value) = default.strip_prefix('`').filter(|_| !refused) else {

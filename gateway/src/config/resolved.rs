@@ -20,8 +20,11 @@ pub use route::{
     SplitPart,
 };
 
+use super::cors::CorsConfig;
+use super::filters::FilterConfig;
 use super::jwt::JwtConfig;
 use super::network_lists::NetworkListConfig;
+use super::security_headers::SecurityHeadersConfig;
 
 /// A whole configuration.
 #[derive(Clone, Debug)]
@@ -42,6 +45,12 @@ pub struct Config {
     pub limits: Vec<LimitConfig>,
     /// Lists of networks by index; routes refer to them by that index.
     pub network_lists: Vec<NetworkListConfig>,
+    /// Policies for pages of other origins by index; routes refer to them by that index.
+    pub cors: Vec<CorsConfig>,
+    /// What requests must be like, by index; routes refer to them by that index.
+    pub filters: Vec<FilterConfig>,
+    /// Response fields for browsers by index; routes refer to them by that index.
+    pub security_headers: Vec<SecurityHeadersConfig>,
     /// Consumers by name, in the order of the file.
     pub consumers: Vec<ConsumerConfig>,
     /// Authenticators by index; routes refer to them by that index. No two have one name.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::address::parse_name;
 use super::conditions;
 use super::consumers::{GROUP_KIND, read_groups};
+use super::filters;
 use super::key::{Key, Keys, List, Nested, Optional, Required};
 use super::kind::{Flag, Or, Size, Text, Time};
 use super::matching::PathPattern;
@@ -47,6 +48,9 @@ pub(super) static KEYS: Keys = Keys {
         &REQUEST_HEADERS,
         &RESPONSE_HEADERS,
         &NETWORK_LISTS,
+        &filters::CORS,
+        &filters::FILTERS,
+        &filters::SECURITY_HEADERS,
         &AUTH,
         &AUTH_OPTIONAL,
         &GROUPS,
@@ -63,7 +67,6 @@ pub(super) static KEYS: Keys = Keys {
         "priority",
         "retry",
         "mirror",
-        "cors",
         "compress",
     ],
 };
@@ -243,6 +246,8 @@ pub(super) struct Names<'a> {
     pub network_lists: BTreeMap<&'a str, usize>,
     /// Authenticators with their indices.
     pub authenticators: BTreeMap<&'a str, usize>,
+    /// Filters.
+    pub filters: filters::Names<'a>,
 }
 
 /// Reads every route; notes names and places that come twice.
@@ -288,6 +293,7 @@ pub(super) fn read(sections: &[Section<'_>], names: &Names<'_>) -> Vec<RouteConf
                 ignore_case,
                 conditions,
                 network_lists: read_network_lists(section, names),
+                filters: filters::read_route(section, &names.filters),
                 access: read_access(section, names),
                 limits: read_limits(section, names),
                 max_body: section.get(&MAX_BODY),
@@ -492,6 +498,8 @@ pub(super) fn resolve(
 fn none_of(what: &str) -> String {
     match what {
         "authenticator" => "no authenticator such as [api_keys.NAME]".into(),
+        "set of security headers" => "no [security_headers.NAME]".into(),
+        "cors policy" => "no [cors.NAME]".into(),
         _ => format!("no [{what}s.NAME]"),
     }
 }

@@ -469,6 +469,7 @@ fn metrics(config: &Config, workers: usize) -> Arc<[Arc<WorkerMetrics>]> {
         upstreams: config.upstreams.len(),
         limits: config.limits.len(),
         network_lists: config.network_lists.len(),
+        filters: config.filter_names().count(),
     };
     (0..workers)
         .map(|worker| WorkerMetrics::new(worker, shape))
@@ -501,6 +502,10 @@ fn labels(config: &Config) -> Labels {
             .network_lists
             .iter()
             .map(|list| list.name.clone())
+            .collect(),
+        filters: config
+            .filter_names()
+            .map(|(kind, name)| (kind, name.to_owned()))
             .collect(),
         authenticators: config
             .authenticators

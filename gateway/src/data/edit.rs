@@ -197,6 +197,12 @@ impl HeaderPlan {
         }
     }
 
+    /// Leaves these out too; in lower case, `-` for `_`.
+    pub(super) fn remove(&mut self, names: &[&str]) {
+        self.removed
+            .extend(names.iter().map(|name| Box::from(name.as_bytes())));
+    }
+
     /// Names of what is left out.
     pub(super) fn removed(&self) -> &[Box<[u8]>] {
         &self.removed

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Why;
 use super::auth::Denied;
 use super::codec::{ChunkError, HeadError, PathError, RequestError, ResponseError};
+use super::filter::rules::Refused;
 use super::route::Methods;
 use super::upstream::LeaseError;
 use crate::telemetry::{End, Timeout, UpstreamError};
@@ -32,6 +33,8 @@ pub(super) enum Error {
     HeadTooLarge,
     /// The path that the route makes of it is not in normal form.
     Rewrite,
+    /// It is not as the filter with this index asks.
+    Filtered(usize, Refused),
     /// A limit refused it.
     Limited(Refusal),
     /// The body is longer than the route takes.
@@ -98,6 +101,7 @@ impl Error {
             Self::MethodNotAllowed(_) => 405,
             Self::Unauthorized(_) => 401,
             Self::Forbidden(_) => 403,
+            Self::Filtered(_, refused) => refused.status(),
             Self::Limited(_) => 429,
             Self::BodyTooLarge => 413,
             Self::ClientTimeout(Why::Head | Why::Body) => 408,
@@ -123,6 +127,7 @@ impl Error {
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::Unauthorized(denied) => denied.reason,
             Self::Forbidden(reason) => reason,
+            Self::Filtered(_, refused) => refused.name(),
             Self::Limited(_) => "limited",
             Self::BodyTooLarge => "body_too_large",
             Self::Chunk(error) => error.name(),
@@ -160,6 +165,7 @@ impl Error {
             Self::NoRoute | Self::MethodNotAllowed(_) => End::NoRoute,
             Self::Unauthorized(_) => End::Unauthorized,
             Self::Forbidden(_) => End::Forbidden,
+            Self::Filtered(..) => End::Filtered,
             Self::Limited(_) => End::Limited,
             Self::BodyTooLarge | Self::HeadTooLarge => End::TooLarge,
             Self::ClientTimeout(_) => End::ClientTimeout,
@@ -209,7 +215,7 @@ impl Error {
     }
 }
 
-/// Names of causes that are no rule of the codec; beside them [`Error::name`] gives only those of authentication.
+/// Names of causes that are no rule of the codec; beside them [`Error::name`] gives only those of authentication and of filters.
 const OWN_REASONS: [&str; 21] = [
     "path_rewrite",
     "route_head_too_large",
@@ -244,7 +250,7 @@ const OTHER_REASONS: [&str; 5] = [
 ];
 
 /// Every reason for which a request or a connection is refused or given up, as it stands in the access log (`error.type`) and
-/// in `ringgate_rejected_requests_total`, but for those of authentication. A name may come more than once.
+/// in `ringgate_rejected_requests_total`, but for those of authentication and of filters. A name may come more than once.
 pub fn reasons() -> impl Iterator<Item = &'static str> {
     [
         HeadError::NAMES,

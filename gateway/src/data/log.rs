@@ -7,6 +7,7 @@ use super::auth::Caller;
 use super::codec::{self, RequestHead};
 use super::connection::Connection;
 use super::error::Error;
+use super::filter::cors::Reply;
 use super::request::Scratch;
 use super::upstream::Target;
 use super::worker::Served;
@@ -34,6 +35,8 @@ pub(super) struct Record {
     pub(super) retries: u8,
     pub(super) limit: Option<(usize, LimitOutcome)>,
     pub(super) caller: Option<Caller>,
+    /// What the page of another origin that made it is told.
+    pub(super) cors: Reply,
 }
 
 impl Record {
@@ -55,6 +58,7 @@ impl Record {
             retries: 0,
             limit: None,
             caller: None,
+            cors: Reply::default(),
         }
     }
 

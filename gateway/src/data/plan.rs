@@ -11,13 +11,17 @@ use limiter::{Budget, Concurrency, Key, KeyHasher, Permit, TableOptions, Timesta
 use super::auth::AuthPlan;
 use super::codec::{HeadLimits, RequestError, RequestRules, Scheme};
 use super::edit::HeaderPlan;
+use super::filter::cors::{self, CorsPlan};
 use super::filter::limit::LimitPlan;
 use super::filter::networks::NetworkList;
+use super::filter::rules::FilterPlan;
+use super::filter::security_headers::SecurityPlan;
 use super::networks::Networks;
 use super::route::RouteTable;
 use super::upstream::{AddressCell, Endpoint, Target, Upstream};
 use crate::config::{
-    Action, ClientIpConfig, Config, EndpointAddress, ListenerConfig, RouteConfig, UnderscoreHeaders,
+    Action, ClientIpConfig, Config, EndpointAddress, FilterMode, ListenerConfig, RouteConfig,
+    UnderscoreHeaders,
 };
 
 /// A configuration compiled for workers.
@@ -29,6 +33,10 @@ pub struct Plan {
     pub table: RouteTable,
     /// The routes, in the order of the config.
     pub routes: Vec<RoutePlan>,
+    /// What requests must be like, in the order of the config.
+    pub(super) filters: Vec<FilterPlan>,
+    /// Some route answers the questions of browsers before they come from other origins.
+    pub(super) answers_preflights: bool,
     /// The upstreams, in the order of the config.
     pub upstreams: Vec<Arc<Upstream>>,
     /// The limits, in the order of the config.
@@ -76,6 +84,51 @@ pub struct RoutePlan {
     pub(super) request_headers: HeaderPlan,
     /// Changes of the response's header fields.
     pub(super) response_headers: HeaderPlan,
+    /// The policy for pages of other origins, unless it is off.
+    pub(super) cors: Option<Arc<CorsPlan>>,
+    /// Response fields for browsers.
+    pub(super) security: SecurityPlan,
+}
+
+impl RoutePlan {
+    fn new(config: &RouteConfig, whole: &Config, cors: &[Arc<CorsPlan>]) -> Self {
+        let security = config.filters.security_headers;
+        let security = security.and_then(|index| whole.security_headers.get(index));
+        let cors = config.filters.cors.map(|index| Arc::clone(&cors[index]));
+        let mut plan = Self {
+            denies: !config.access.auth.is_empty()
+                || !config.network_lists.is_empty()
+                || matches!(&config.action, Action::Respond(answer) if answer.status >= 400),
+            request_headers: HeaderPlan::new(&config.request_headers),
+            response_headers: HeaderPlan::new(&config.response_headers),
+            cors: cors.filter(|cors| cors.mode != FilterMode::Off),
+            security: SecurityPlan::default(),
+            config: config.clone(),
+        };
+        if let Some(headers) = security {
+            let edits = &config.response_headers;
+            let same = |one: &str, other: &str| one.eq_ignore_ascii_case(other);
+            let is_set = |name: &str| {
+                let mut lines = edits.set.iter().chain(&edits.add);
+                lines.any(|(each, _)| same(each, name))
+            };
+            let is_removed = |name: &str| edits.remove.iter().any(|each| same(each, name));
+            plan.security = SecurityPlan::new(headers, is_set, is_removed);
+            for name in plan.security.replaced() {
+                plan.response_headers.remove(&[&name]);
+            }
+        }
+        if plan.enforced_cors().is_some() {
+            plan.response_headers.remove(&cors::OWN_FIELDS);
+        }
+        plan
+    }
+
+    /// That policy, where it is in force.
+    pub(super) fn enforced_cors(&self) -> Option<&CorsPlan> {
+        let cors = self.cors.as_deref();
+        cors.filter(|cors| cors.mode == FilterMode::Enforce)
+    }
 }
 
 /// Where names and the demo upstream are found.
@@ -114,14 +167,17 @@ impl Plan {
             })
         });
         let upstreams = upstreams.collect();
-        let routes = config.routes.iter().map(|route| RoutePlan {
-            denies: !route.access.auth.is_empty()
-                || !route.network_lists.is_empty()
-                || matches!(&route.action, Action::Respond(answer) if answer.status >= 400),
-            request_headers: HeaderPlan::new(&route.request_headers),
-            response_headers: HeaderPlan::new(&route.response_headers),
-            config: route.clone(),
-        });
+        let cors: Vec<_> = config
+            .cors
+            .iter()
+            .zip(0..)
+            .map(|(each, counter)| Arc::new(CorsPlan::new(each, counter)))
+            .collect();
+        let routes = config
+            .routes
+            .iter()
+            .map(|route| RoutePlan::new(route, config, &cors));
+        let routes: Vec<_> = routes.collect();
         let ipv6_prefix = config.client_ip.ipv6_prefix;
         let limits = config
             .limits
@@ -135,6 +191,12 @@ impl Plan {
             .map(|each| AuthPlan::new(each, &consumers, hasher));
         Ok(Self {
             authenticators: authenticators.collect(),
+            filters: config
+                .filters
+                .iter()
+                .zip(config.cors.len()..)
+                .map(|(each, counter)| FilterPlan::new(each, counter))
+                .collect(),
             network_lists: config.network_lists.iter().map(NetworkList::new).collect(),
             listeners: config
                 .listeners
@@ -142,7 +204,8 @@ impl Plan {
                 .map(|listener| ListenerPlan::new(listener, workers).map(Arc::new))
                 .collect::<Result<_, _>>()?,
             table: RouteTable::new(&config.routes),
-            routes: routes.collect(),
+            answers_preflights: routes.iter().any(|route| route.enforced_cors().is_some()),
+            routes,
             upstreams,
             limits,
             trusted_proxies: Networks::new(&config.client_ip.trusted_proxies),

@@ -11,6 +11,7 @@
 //! 8. the request is counted and logged (`log`)
 
 mod decide;
+mod guard;
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -27,9 +28,9 @@ use super::edit::{HeaderPlan, Variables};
 use super::error::Error;
 use super::filter::key::Subject;
 use super::filter::limit::{self, Decided};
-use super::filter::networks;
+use super::filter::security_headers::Present;
 use super::log::Record;
-use super::plan::Plan;
+use super::plan::{Plan, RoutePlan};
 use super::respond::{Answer, Content};
 use super::route::Captures;
 use super::tunnel::Unfinished;
@@ -146,6 +147,21 @@ impl Scratch {
             route,
             captures: &self.captures,
         }
+    }
+
+    /// Writes to `lines` the fields that a route adds to any of its responses. `present`: what one has already.
+    pub(super) fn put_response_lines(
+        &mut self,
+        route: &RoutePlan,
+        record: &Record,
+        present: Present<'_>,
+    ) {
+        self.put_lines(&route.response_headers, record, &route.config.name);
+        if let Some(cors) = route.enforced_cors() {
+            cors.put_lines(record.cors, self.head.data(), &mut self.lines);
+        }
+        let fields = &self.response_fields;
+        route.security.put_lines(present, fields, &mut self.lines);
     }
 
     /// Writes to `lines` the fields that a route adds in one direction.
@@ -288,12 +304,17 @@ fn decide(
     let site = Site {
         plan: &served.plan,
         matchers: &served.matchers,
+        filters: &served.filters,
         connection,
     };
     let Some(understood) = understand(&site, scratch, record)? else {
         return Ok(Decision::Options);
     };
-    ask_networks(&site, &understood)?;
+    guard::ask_networks(&site, &understood)?;
+    if guard::ask_cors(&site, scratch, &understood, record)? {
+        return Ok(Decision::Options);
+    }
+    guard::ask_filters(&site, scratch, &understood)?;
     let config = &site.plan.routes[understood.route].config;
     check_sizes(config, scratch.head.data(), &understood.request)?;
     let access = &config.access;
@@ -314,18 +335,6 @@ fn decide(
     take_action(&site, scratch, &understood, record, |total| {
         served.next_share(total)
     })
-}
-
-/// Asks the lists of networks of a route, and counts what each says.
-fn ask_networks(site: &Site<'_>, understood: &Understood) -> Result<(), Error> {
-    let plan = site.plan;
-    let lists = &plan.routes[understood.route].config.network_lists;
-    if lists.is_empty() {
-        return Ok(());
-    }
-    let metrics = &site.connection.worker.metrics;
-    let decided = |list, outcome| metrics.network_decided(list, outcome);
-    networks::check(&plan.network_lists, lists, understood.client, decided)
 }
 
 /// Asks the authenticators of a route who calls; takes the credentials out.
@@ -449,7 +458,7 @@ async fn refuse(
         challenges: &challenges,
         close,
     };
-    let edits = own_edits(plan, scratch, record);
+    let edits = own_edits(plan, scratch, record, Present::Nothing);
     let next = put_refusal(connection, record, &refusal, edits);
     if next == Next::Keep {
         discard_body(connection, record).await
@@ -458,23 +467,29 @@ async fn refuse(
     }
 }
 
-/// What a 401 asks for.
+/// What a 401 asks for, and what there is in place of what a filter refused.
 fn challenges(plan: &Plan, record: &Record, error: &Error) -> Vec<u8> {
     match (error, record.route) {
         (Error::Unauthorized(denied), Some(route)) => {
             let access = &plan.routes[route].config.access;
             auth::challenges(access, &plan.authenticators, *denied)
         }
+        (&Error::Filtered(filter, refused), _) => plan.filters[filter].lines(refused).to_vec(),
         _ => Vec::new(),
     }
 }
 
 /// What the route of a request changes of the fields of an answer that the gateway gives itself.
-fn own_edits<'a>(plan: &'a Plan, scratch: &'a mut Scratch, record: &Record) -> Edits<'a> {
+fn own_edits<'a>(
+    plan: &'a Plan,
+    scratch: &'a mut Scratch,
+    record: &Record,
+    present: Present<'_>,
+) -> Edits<'a> {
     let Some(route) = record.route.map(|route| &plan.routes[route]) else {
         return Edits::NONE;
     };
-    scratch.put_lines(&route.response_headers, record, &route.config.name);
+    scratch.put_response_lines(route, record, present);
     Edits {
         lines: &scratch.lines,
         removed: route.response_headers.removed(),
@@ -546,13 +561,17 @@ async fn answer(
     {
         record.response_body_bytes = fixed.body.len() as u64;
     }
+    let present = match &content {
+        Content::Fixed(fixed) => Present::Fixed(&fixed.headers),
+        Content::Redirect(_) | Content::Problem { .. } => Present::Nothing,
+    };
     connection.put_answer(&Answer {
         status,
+        edits: own_edits(&served.plan, scratch, record, present),
         content,
         head_only: is_head(record),
         close,
         say_keep_alive: is_old(record),
-        edits: own_edits(&served.plan, scratch, record),
     });
     if close {
         return if has_body(record) {

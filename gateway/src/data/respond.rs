@@ -81,6 +81,7 @@ impl Answer<'_> {
                 // RFC 9110, 15.5.6: what there is instead.
                 match error {
                     Error::MethodNotAllowed(methods) => put_allow(out, table, *methods),
+                    Error::Filtered(..) => {}
                     _ if self.status == 405 => put_field(out, "Allow", ALLOW.as_bytes()),
                     _ => {}
                 }

@@ -21,6 +21,7 @@ use super::Why;
 use super::auth::Tables;
 use super::clock::Clock;
 use super::connection::{self, Connection};
+use super::filter::rules::FilterPlan;
 use super::plan::{Plan, client_of};
 use super::request_id::RequestIds;
 use super::route::Matchers;
@@ -121,6 +122,8 @@ pub(super) struct Served {
     pub(super) top: Vec<LimitTop>,
     /// The regular expressions of the plan's routes.
     pub(super) matchers: Matchers,
+    /// What its routes ask of requests.
+    pub(super) filters: Vec<FilterPlan>,
     /// What its authenticators know.
     pub(super) tables: Tables,
     /// Where the next request of a split falls.
@@ -131,6 +134,7 @@ impl Served {
     fn new(plan: Arc<Plan>, pools: Vec<Pool>, top: Vec<LimitTop>) -> Self {
         Self {
             matchers: plan.table.matchers(),
+            filters: plan.filters.clone(),
             tables: Tables::new(&plan.authenticators),
             split: Cell::new(0),
             plan,

@@ -126,6 +126,18 @@ kinds! {
 }
 
 kinds! {
+    /// What a filter said.
+    FilterOutcome {
+        /// The request passed.
+        Allowed = "allowed",
+        /// The request was refused, or the reading of its answer.
+        Denied = "denied",
+        /// It would have been if the filter were enforced.
+        ShadowDenied = "shadow_denied",
+    }
+}
+
+kinds! {
     /// What an upstream connection is doing.
     UpstreamConnectionState {
         /// An exchange is on it.
@@ -208,6 +220,8 @@ kinds! {
         Unauthorized = "unauthorized",
         /// The caller may not, or not from where he is.
         Forbidden = "forbidden",
+        /// It is not as a filter asks.
+        Filtered = "filtered",
         /// A limit refused it.
         Limited = "limited",
         /// The upstream's name has no address.

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use super::counter::{Counter, Histogram};
 use super::kinds::{
-    LimitOutcome, Method, NetworkOutcome, Timeout, UpstreamConnectionState as State, UpstreamError,
+    FilterOutcome, LimitOutcome, Method, NetworkOutcome, Timeout, UpstreamConnectionState as State,
+    UpstreamError,
 };
 use super::series::{SERIES_MAX, Series, SeriesIndex, SeriesKey};
 
@@ -29,6 +30,8 @@ pub struct MetricsShape {
     pub limits: usize,
     /// Lists of networks.
     pub network_lists: usize,
+    /// Filters of all kinds.
+    pub filters: usize,
 }
 
 /// The counters of one worker. Everybody may read them; [`WorkerMetrics::writer`] gives the right to count.
@@ -48,6 +51,7 @@ pub struct WorkerMetrics {
     pub(super) listeners: Box<[ListenerCounters]>,
     pub(super) limits: Box<[LimitCounters]>,
     pub(super) network_lists: Box<[NetworkCounters]>,
+    pub(super) filters: Box<[FilterCounters]>,
     pub(super) upstreams: Box<[UpstreamCounters]>,
     pub(super) rejected: Reasons,
     pub(super) counted_only: Reasons,
@@ -72,6 +76,7 @@ impl WorkerMetrics {
             listeners: filled(shape.listeners),
             limits: filled(shape.limits),
             network_lists: filled(shape.network_lists),
+            filters: filled(shape.filters),
             upstreams: filled(shape.upstreams),
             rejected: Reasons::new(),
             counted_only: Reasons::new(),
@@ -228,6 +233,13 @@ impl MetricsWriter {
     pub fn network_decided(&self, list: usize, outcome: NetworkOutcome) {
         if let Some(list) = at(&self.shared.network_lists, list) {
             list.outcomes[outcome as usize].add(1);
+        }
+    }
+
+    /// A filter decided.
+    pub fn filter_decided(&self, filter: usize, outcome: FilterOutcome) {
+        if let Some(filter) = at(&self.shared.filters, filter) {
+            filter.outcomes[outcome as usize].add(1);
         }
     }
 
@@ -409,6 +421,12 @@ pub(super) struct NetworkCounters {
 
 #[derive(Default)]
 #[repr(align(128))]
+pub(super) struct FilterCounters {
+    pub(super) outcomes: [Counter; FilterOutcome::ALL.len()],
+}
+
+#[derive(Default)]
+#[repr(align(128))]
 pub(super) struct UpstreamCounters {
     pub(super) connections: [Counter; State::ALL.len()],
     pub(super) opened: Counter,
@@ -474,6 +492,7 @@ mod tests {
         upstreams: 1,
         limits: 1,
         network_lists: 0,
+        filters: 0,
     };
 
     #[test]

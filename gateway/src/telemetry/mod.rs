@@ -16,8 +16,8 @@ pub mod top;
 
 pub use counter::BUCKET_BOUNDS_NS;
 pub use kinds::{
-    End, LimitOutcome, Method, NetworkOutcome, Scheme, Timeout, UpstreamConnectionState,
-    UpstreamError, Version,
+    End, FilterOutcome, LimitOutcome, Method, NetworkOutcome, Scheme, Timeout,
+    UpstreamConnectionState, UpstreamError, Version,
 };
 pub use metrics::{MetricsShape, MetricsWriter, ProcessMetrics, REASONS_MAX, WorkerMetrics};
 pub use record::{AccessRecord, RecordAddress};

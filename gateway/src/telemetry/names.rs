@@ -91,6 +91,8 @@ metrics! {
         "Requests let through on the shared bucket of a group of keys, for want of memory for one of their own.";
     NETWORK_DECISIONS = Counter "ringgate_network_decisions_total" ["list", "outcome"]
         "Decisions of lists of networks.";
+    FILTER_DECISIONS = Counter "ringgate_filter_decisions_total" ["kind", "filter", "outcome"]
+        "Decisions of filters, by the section that each is of and its name.";
     UPSTREAM_CONNECTIONS = Gauge "ringgate_upstream_connections" ["upstream", "state"]
         "Open upstream connections.";
     UPSTREAM_CONNECTIONS_OPENED = Counter "ringgate_upstream_connections_opened_total" ["upstream"]

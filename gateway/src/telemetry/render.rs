@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 
 use super::counter::{BUCKET_BOUNDS_NS, Counter, Histogram};
-use super::kinds::{LimitOutcome, NetworkOutcome, Timeout, UpstreamConnectionState, UpstreamError};
+use super::kinds::{
+    FilterOutcome, LimitOutcome, NetworkOutcome, Timeout, UpstreamConnectionState, UpstreamError,
+};
 use super::metrics::{ListenerCounters, ProcessMetrics, Reasons, UpstreamCounters, WorkerMetrics};
 use super::names::{self, Metric};
 use super::process::ProcessSample;
@@ -27,6 +29,8 @@ pub struct Labels {
     pub limits: Vec<String>,
     /// Lists of networks.
     pub network_lists: Vec<String>,
+    /// Filters of all kinds: the section that each is of, and its name there.
+    pub filters: Vec<(&'static str, String)>,
     /// Authenticators.
     pub authenticators: Vec<String>,
 }
@@ -59,6 +63,7 @@ pub fn render(
     refusals(&mut page, workers, labels);
     tables(&mut page, limits, labels);
     networks(&mut page, workers, labels);
+    filters(&mut page, workers, labels);
     upstreams(&mut page, workers, labels);
     own(&mut page, workers, process, labels);
     kernel(&mut page, sample);
@@ -193,6 +198,19 @@ fn networks(page: &mut Page, workers: &[Arc<WorkerMetrics>], labels: &Labels) {
                 Some(&worker.network_lists.get(list)?.outcomes[*outcome as usize])
             });
             page.sample(&names::NETWORK_DECISIONS, &[label, outcome.name()], total);
+        }
+    }
+}
+
+fn filters(page: &mut Page, workers: &[Arc<WorkerMetrics>], labels: &Labels) {
+    page.family(&names::FILTER_DECISIONS);
+    for (filter, (kind, label)) in labels.filters.iter().enumerate() {
+        for outcome in FilterOutcome::ALL {
+            let total = sum_at(workers, |worker| {
+                Some(&worker.filters.get(filter)?.outcomes[*outcome as usize])
+            });
+            let values = [*kind, label, outcome.name()];
+            page.sample(&names::FILTER_DECISIONS, &values, total);
         }
     }
 }

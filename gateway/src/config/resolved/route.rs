@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::config::filters::RouteFilters;
 use crate::config::matching::{Conditions, PathPattern};
 use crate::config::template::Template;
 
@@ -22,6 +23,8 @@ pub struct RouteConfig {
     pub action: Action,
     /// Indices into `Config::network_lists`, asked in this order; at most [`ROUTE_NETWORK_LISTS_MAX`].
     pub network_lists: Vec<usize>,
+    /// What else may refuse a request.
+    pub filters: RouteFilters,
     /// Who may use it.
     pub access: AccessConfig,
     /// Indices into `Config::limits`, in the order of the file; at most [`ROUTE_LIMITS_MAX`].

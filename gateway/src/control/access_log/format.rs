@@ -252,6 +252,7 @@ mod tests {
             limits: vec!["per_client".to_owned()],
             authenticators: Vec::new(),
             network_lists: Vec::new(),
+            filters: Vec::new(),
         }
     }
 

@@ -16,6 +16,7 @@ use crate::data::codec::{
 use crate::data::connection::ClientWriter;
 use crate::data::error::{Error, Fault, upstream_end};
 use crate::data::fairness::Fairness;
+use crate::data::filter::security_headers::Present;
 use crate::data::log::Record;
 use crate::data::plan::RoutePlan;
 use crate::data::request::{DISCARD_BYTES_MAX, Scratch};
@@ -117,9 +118,9 @@ impl Download<'_> {
         let listener = &self.writer.listener.config;
         let route = self.route.filter(|_| !response.is_interim());
         if let Some(route) = route {
-            let plan = &route.response_headers;
-            self.scratch
-                .put_lines(plan, self.record, &route.config.name);
+            let head = self.upstream.data().get(..length).unwrap_or_default();
+            let present = Present::Upstream(head);
+            self.scratch.put_response_lines(route, self.record, present);
         }
         let Scratch {
             response_fields: fields,

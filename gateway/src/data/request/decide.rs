@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use limiter::Key;
 
-use super::{Decision, Scratch};
+use super::{Decision, Scratch, guard};
 use crate::config::{Action, PathPolicy, RouteConfig};
 use crate::data::auth::Identity;
 use crate::data::client;
@@ -16,6 +16,7 @@ use crate::data::connection::Connection;
 use crate::data::edit;
 use crate::data::error::Error;
 use crate::data::filter::key::Subject;
+use crate::data::filter::rules::FilterPlan;
 use crate::data::log::Record;
 use crate::data::plan::Plan;
 use crate::data::route::{Asked, Captures, Matchers, Methods};
@@ -24,6 +25,7 @@ use crate::data::route::{Asked, Captures, Matchers, Methods};
 pub(in crate::data) struct Site<'a> {
     pub(in crate::data) plan: &'a Plan,
     pub(in crate::data) matchers: &'a Matchers,
+    pub(in crate::data) filters: &'a [FilterPlan],
     pub(in crate::data) connection: &'a Connection,
 }
 
@@ -88,6 +90,7 @@ pub(in crate::data) fn understand(
         head,
         fields,
     };
+    let asked = guard::as_wanted(site, asked, &request, captures);
     let route = find_route(site, &asked, captures)?;
     check_readings(site, policy, route, &asked, generous)?;
     record.route = Some(route);
@@ -198,7 +201,11 @@ pub(in crate::data) fn take_action(
     Ok(Decision::Forward { upstream })
 }
 
-fn find_route(site: &Site<'_>, asked: &Asked<'_>, captures: &mut Captures) -> Result<usize, Error> {
+pub(super) fn find_route(
+    site: &Site<'_>,
+    asked: &Asked<'_>,
+    captures: &mut Captures,
+) -> Result<usize, Error> {
     let table = &site.plan.table;
     let found = table.find(asked, site.matchers, captures, &mut ());
     found.map_err(|methods: Methods| {

@@ -1,0 +1,112 @@
+//! What may refuse a request before anybody asks who calls. Does not wait.
+
+use super::Scratch;
+use super::decide::{Site, Understood, find_route};
+use crate::config::FilterMode;
+use crate::data::codec::{Method, RequestHead};
+use crate::data::error::Error;
+use crate::data::filter::cors::{Target, wanted_method};
+use crate::data::filter::networks;
+use crate::data::log::Record;
+use crate::data::route::{Asked, Captures};
+use crate::telemetry::FilterOutcome;
+
+/// Asks the lists of networks of a route, and counts what each says.
+pub(super) fn ask_networks(site: &Site<'_>, understood: &Understood) -> Result<(), Error> {
+    let plan = site.plan;
+    let lists = &plan.routes[understood.route].config.network_lists;
+    if lists.is_empty() {
+        return Ok(());
+    }
+    let metrics = &site.connection.worker.metrics;
+    let decided = |list, outcome| metrics.network_decided(list, outcome);
+    networks::check(&plan.network_lists, lists, understood.client, decided)
+}
+
+/// As the route table is asked: a preflight is about the request that a page is going to make, so it is for the route of
+/// that, where that route has a policy.
+pub(super) fn as_wanted<'a>(
+    site: &Site<'_>,
+    asked: Asked<'a>,
+    request: &RequestHead,
+    captures: &mut Captures,
+) -> Asked<'a> {
+    if !site.plan.answers_preflights || request.method != Method::Options {
+        return asked;
+    }
+    let Some(wanted) = wanted_method(asked.head, asked.fields) else {
+        return asked;
+    };
+    let preflight = Asked {
+        method: site.plan.table.method(wanted),
+        ..asked
+    };
+    match find_route(site, &preflight, captures) {
+        Ok(route) if site.plan.routes[route].enforced_cors().is_some() => preflight,
+        _ => asked,
+    }
+}
+
+/// Asks the policy of a route for pages of other origins. True: it is a preflight that gets its answer here.
+pub(super) fn ask_cors(
+    site: &Site<'_>,
+    scratch: &Scratch,
+    understood: &Understood,
+    record: &mut Record,
+) -> Result<bool, Error> {
+    let Some(cors) = &site.plan.routes[understood.route].cors else {
+        return Ok(false);
+    };
+    let (head, request) = (scratch.head.data(), &understood.request);
+    let authority = request.authority.map(|authority| authority.of(head));
+    let target = Target {
+        is_options: request.method == Method::Options,
+        authority: authority.unwrap_or_default(),
+    };
+    let Some(verdict) = cors.judge(head, &scratch.fields, target) else {
+        return Ok(false);
+    };
+    let enforced = cors.mode == FilterMode::Enforce;
+    let outcome = match verdict.denied {
+        None => FilterOutcome::Allowed,
+        Some(_) if enforced => FilterOutcome::Denied,
+        Some(_) => FilterOutcome::ShadowDenied,
+    };
+    let metrics = &site.connection.worker.metrics;
+    metrics.filter_decided(cors.counter, outcome);
+    if !enforced {
+        return Ok(false);
+    }
+    record.cors = verdict.reply;
+    match verdict.denied {
+        // A request that needs no preflight is made whether or not its answer may be read: that it is not is all there is.
+        Some(reason) if verdict.reply.preflight => Err(Error::Forbidden(reason)),
+        _ => Ok(verdict.reply.preflight),
+    }
+}
+
+/// Asks the filters of a route, and counts what each says. None of them is asked after a refusal.
+pub(super) fn ask_filters(
+    site: &Site<'_>,
+    scratch: &Scratch,
+    understood: &Understood,
+) -> Result<(), Error> {
+    let metrics = &site.connection.worker.metrics;
+    for &index in &site.plan.routes[understood.route].config.filters.filters {
+        let filter = &site.filters[index];
+        if filter.mode == FilterMode::Off {
+            continue;
+        }
+        let found = filter.check(scratch.head.data(), &scratch.fields, &understood.request);
+        let outcome = match (found, filter.mode) {
+            (Ok(()), _) => FilterOutcome::Allowed,
+            (Err(_), FilterMode::Enforce) => FilterOutcome::Denied,
+            (Err(_), _) => FilterOutcome::ShadowDenied,
+        };
+        metrics.filter_decided(filter.counter, outcome);
+        if let (Err(refused), FilterOutcome::Denied) = (found, outcome) {
+            return Err(Error::Filtered(index, refused));
+        }
+    }
+    Ok(())
+}
