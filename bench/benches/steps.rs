@@ -140,7 +140,8 @@ fn pool(criterion: &mut Criterion) {
         0,
     );
     executor.block_on(async {
-        let lease = pool.connect(Instant::now, Duration::from_secs(5), false, None);
+        let turn = pool.turn(None, None).expect("an endpoint");
+        let lease = pool.connect(turn, Instant::now, Duration::from_secs(5), false);
         pool.give_back(lease.await.expect("a connection"));
     });
     let _client = held.join().expect("the upstream's end");
@@ -150,7 +151,8 @@ fn pool(criterion: &mut Criterion) {
             executor.block_on(async {
                 let start = Instant::now();
                 for _ in 0..times {
-                    let lease = pool.reuse().expect("the idle connection");
+                    let turn = pool.turn(None, None).expect("an endpoint");
+                    let lease = pool.reuse(turn).expect("the idle connection");
                     pool.give_back(black_box(lease));
                 }
                 start.elapsed()

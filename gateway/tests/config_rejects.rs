@@ -201,6 +201,14 @@ rejects! {
         ["3:13: error: upstreams.users.endpoints: an upstream needs at least one endpoint"];
     endpoints_that_are_bare_strings(LISTENING, "[upstreams.users]", r#"endpoints = ["10.0.0.1:80"]"#) =>
         [r#"3:14: error: upstreams.users.endpoints: expected an array of tables such as [{ address = "10.0.0.1:8000" }]; found a string"#];
+    an_unknown_balance(LISTENING, "[upstreams.u]", "endpoints = [{ address = \"10.0.0.1:80\" }]", "balance = \"least_requests\"") =>
+        ["4:11: error: upstreams.u.balance: `least_requests` is not one of \"round_robin\", \"least_request\", \"p2c\", \"random\" or \"hash\"; did you mean `least_request`?"];
+    a_hash_without_its_key(LISTENING, "[upstreams.u]", "endpoints = [{ address = \"10.0.0.1:80\" }]", "balance = \"hash\"") =>
+        ["2:1: error: upstreams.u.hash_key: `balance = \"hash\"` needs it; expected \"client_ip\", \"header:NAME\", \"cookie:NAME\", \"query:NAME\", \"path\" or \"path:N\""];
+    a_hash_key_that_is_none(LISTENING, "[upstreams.u]", "endpoints = [{ address = \"10.0.0.1:80\" }]", "balance = \"hash\"", "hash_key = \"jwt:sub\"") =>
+        ["5:12: error: upstreams.u.hash_key: `jwt:sub` is not one of \"client_ip\", \"header:NAME\", \"cookie:NAME\", \"query:NAME\", \"path\" or \"path:N\""];
+    a_hash_key_for_another_balance(LISTENING, "[upstreams.u]", "endpoints = [{ address = \"10.0.0.1:80\" }]", "hash_key = \"path\"") =>
+        ["4:12: error: upstreams.u.hash_key: has no meaning without `balance = \"hash\"`"];
     an_endpoint_without_address(LISTENING, "[upstreams.users]", "endpoints = [{ weight = 2 }]") =>
         ["3:14: error: upstreams.users.endpoints.address: missing; expected ip:port, host:port, unix:/path or builtin:demo"];
     an_endpoint_without_port(LISTENING, "[upstreams.users]", r#"endpoints = [{ address = "users.internal" }]"#) =>

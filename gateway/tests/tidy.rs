@@ -99,7 +99,7 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
             "upstream",
             "worker",
         ],
-        "the exchange: both ends and both bodies; an upgrade makes a tunnel of them",
+        "the exchange: both ends and both bodies; an upgrade makes a tunnel of them; a choice by key finds it as limits do",
     ),
     (
         "log",

@@ -6,6 +6,7 @@
 
 mod address;
 mod api_keys;
+mod balancing;
 mod conditions;
 mod consumers;
 mod cors;
@@ -39,6 +40,7 @@ mod template;
 mod units;
 mod upstreams;
 
+pub use balancing::{Balance, HashKey};
 pub use cors::{CorsConfig, OriginPattern};
 pub use error::{ConfigErrors, Position, Problem};
 pub use filters::{FilterConfig, FilterMode, MediaType, ROUTE_FILTERS_MAX, RouteFilters};

@@ -20,6 +20,7 @@ pub use route::{
     SplitPart,
 };
 
+use super::balancing::Balance;
 use super::cors::CorsConfig;
 use super::filters::FilterConfig;
 use super::jwt::JwtConfig;
@@ -374,6 +375,8 @@ pub struct UpstreamConfig {
     pub name: String,
     /// Where it is; never empty.
     pub endpoints: Vec<EndpointConfig>,
+    /// Which of them gets a request.
+    pub balance: Balance,
     /// A connection must be established in this time.
     pub connect_timeout: Duration,
     /// The whole response head must be there this long after the request was sent.

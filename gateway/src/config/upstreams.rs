@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::address::{parse_endpoint, parse_name};
+use super::balancing::{self, BALANCE, HASH_KEY};
 use super::key::{Key, Keys, List, Nested, Required};
 use super::kind::{Integer, Text, Time, Word};
 use super::resolved::{
@@ -13,9 +14,11 @@ use super::section::{Located, Section};
 
 pub(super) static KEYS: Keys = Keys {
     header: "[upstreams.NAME]",
-    text: "Servers that requests are forwarded to; routes name them. Their endpoints take turns by weight.",
+    text: "Servers that requests are forwarded to; routes name them. More in [upstreams.md](upstreams.md).",
     rows: &[
         &ENDPOINTS,
+        &BALANCE,
+        &HASH_KEY,
         &CONNECT_TIMEOUT,
         &FIRST_BYTE_TIMEOUT,
         &IDLE_TIMEOUT,
@@ -25,16 +28,7 @@ pub(super) static KEYS: Keys = Keys {
         &TOLERATE,
         &PROXY_PROTOCOL,
     ],
-    unsupported: &[
-        "balance",
-        "hash_key",
-        "health",
-        "retry",
-        "tls",
-        "http2",
-        "slow_start",
-        "outlier",
-    ],
+    unsupported: &["health", "retry", "tls", "http2", "slow_start", "outlier"],
 };
 
 pub(super) static ENDPOINT_KEYS: Keys = Keys {
@@ -43,6 +37,9 @@ pub(super) static ENDPOINT_KEYS: Keys = Keys {
     rows: &[&ADDRESS, &WEIGHT],
     unsupported: &["backup", "drain", "tls"],
 };
+
+/// Most endpoints of an upstream.
+const ENDPOINTS_MAX: usize = 1024;
 
 const TIMEOUT: Time = Time {
     min: Duration::from_millis(1),
@@ -53,7 +50,7 @@ static ENDPOINTS: Nested = Nested {
     name: "endpoints",
     expects: "an array of tables such as [{ address = \"10.0.0.1:8000\" }]",
     absent: "required",
-    text: "The servers, at least one.",
+    text: "The servers, 1 to 1024.",
 };
 
 static ADDRESS: Required<Text<EndpointAddress>> = Required {
@@ -169,6 +166,7 @@ fn read_one(name: Located<String>, section: &Section<'_>) -> UpstreamConfig {
     UpstreamConfig {
         name: name.value,
         endpoints: read_endpoints(section),
+        balance: balancing::read(section),
         connect_timeout: section.get(&CONNECT_TIMEOUT),
         first_byte_timeout: section.get(&FIRST_BYTE_TIMEOUT),
         idle_timeout: section.get(&IDLE_TIMEOUT),
@@ -195,6 +193,10 @@ fn read_endpoints(upstream: &Section<'_>) -> Vec<EndpointConfig> {
         );
     } else if upstream.is_empty_array(ENDPOINTS.name) {
         upstream.problem(ENDPOINTS.name, "an upstream needs at least one endpoint");
+    } else if sections.len() > ENDPOINTS_MAX {
+        let found = sections.len();
+        let message = format!("an upstream has at most {ENDPOINTS_MAX} endpoints; found {found}");
+        upstream.problem(ENDPOINTS.name, message);
     }
     let mut endpoints: Vec<EndpointConfig> = Vec::new();
     for section in sections {

@@ -159,12 +159,7 @@ impl Plan {
                 let most = upstream.max_connections.get();
                 Arc::new(Endpoint::new(target, label, authority, weight, most))
             });
-            let share = upstream.max_connections.get() as usize / workers.max(1);
-            Arc::new(Upstream {
-                config: upstream.clone(),
-                endpoints: endpoints.collect(),
-                idle_max: share.min(upstream.keepalive_max as usize),
-            })
+            Arc::new(Upstream::new(upstream, endpoints.collect(), workers))
         });
         let upstreams = upstreams.collect();
         let cors: Vec<_> = config

@@ -105,7 +105,7 @@ impl Scratch {
     }
 
     /// The one form of the request's path, by which it was routed.
-    fn path(&self, request: &RequestHead) -> &[u8] {
+    pub(super) fn path(&self, request: &RequestHead) -> &[u8] {
         if request.form == TargetForm::Asterisk {
             b"/"
         } else if self.path.is_empty() {

@@ -20,6 +20,7 @@ mod support;
 mod access_log;
 mod admin;
 mod api_keys;
+mod balancing;
 mod bench;
 mod bounds;
 mod client_address;

@@ -71,6 +71,19 @@ impl Subject<'_> {
         hashed.finish()
     }
 
+    /// The hash of the value that the request has in the place of a part; `None`: it has none, or several. `buffer` as above.
+    pub(in crate::data) fn only_value_hash(
+        &self,
+        part: &KeyPart,
+        buffer: &mut Vec<u8>,
+    ) -> Option<u64> {
+        match self.value(part, buffer) {
+            Value::Client => Some(self.client_key.hash()),
+            Value::Bytes(bytes) => Some(self.hasher.bytes(bytes).hash()),
+            Value::Absent | Value::Several => None,
+        }
+    }
+
     /// What may be shown of the key: headers, cookies and query parameters by their hash, since they may be secrets.
     pub(in crate::data) fn label(&self, parts: &[KeyPart], buffer: &mut Vec<u8>) -> Label {
         let mut label = Label::default();

@@ -4,6 +4,7 @@
 //! body come down in one. A large body passes through a buffer at a time; the next read is under way while the
 //! last piece is written.
 
+mod choice;
 mod download;
 mod timers;
 mod upload;
@@ -17,6 +18,7 @@ use std::task::Poll;
 
 use runtime::{Buf, HEADROOM_BYTES, MEDIUM_BYTES, SMALL_BYTES};
 
+use self::choice::key_of;
 use self::download::Download;
 use self::timers::{Timers, ticks_of};
 use self::upload::{Stopped, Upload};
@@ -32,7 +34,7 @@ use super::log::Record;
 use super::plan::RoutePlan;
 use super::request::{Scratch, discard};
 use super::tunnel::Tunnel;
-use super::upstream::{Lease, LeaseError, Pool};
+use super::upstream::{Lease, LeaseError, Pool, Turn};
 use super::worker::{Served, Worker};
 use crate::config::{HostRewrite, ProxyProtocol, RouteConfig};
 
@@ -87,6 +89,7 @@ pub(super) async fn forward(
     let upgrade = chosen_upgrade(&request, scratch, route);
     let trailers = route.is_some_and(|route| route.trailers);
     let mut body = Transfer::new(request.framing, sink_of(&request, trailers));
+    let key = key_of(pool, record.client, &request, scratch, &served.plan);
     // The endpoint that broke a new connection before it answered; a second try goes to another.
     let mut broken = None;
     loop {
@@ -94,10 +97,11 @@ pub(super) async fn forward(
         // Whoever said at its start whose connection it is cannot have another client's request on it.
         let one_client = pool.upstream().config.proxy_protocol != ProxyProtocol::Off;
         let fresh = record.retries > 0 || one_client;
-        let reused = if fresh { None } else { pool.reuse() };
+        let turn = pool.turn(key, broken).map_err(Error::Lease)?;
+        let reused = if fresh { Err(turn) } else { pool.reuse(turn) };
         let mut lease = match reused {
-            Some(lease) => lease,
-            None => Box::pin(connect(pool, &worker, timers, fresh, broken)).await?,
+            Ok(lease) => lease,
+            Err(turn) => Box::pin(connect(pool, turn, &worker, timers, fresh)).await?,
         };
         record.endpoint = Some(lease.endpoint);
         record.connect = (!lease.reused).then_some(lease.connect_time);
@@ -131,8 +135,7 @@ pub(super) async fn forward(
                 } else {
                     give_back(pool, lease, &finished);
                 }
-                let head_bytes = scratch.head.len() as u64;
-                return Ok(settle(connection, head_bytes, body, &finished).await);
+                return Ok(settle(connection, scratch.head.len() as u64, body, &finished).await);
             }
             // An endpoint may close an idle connection at the moment we use it: once more, on a new one. One that breaks
             // a new connection is in trouble: once more, on another.
@@ -180,19 +183,18 @@ fn is_replayable(request: &RequestHead) -> bool {
         && matches!(request.framing, BodyFraming::None | BodyFraming::Length(0))
 }
 
-/// A new connection, or another endpoint's idle one unless it must be `fresh`, not to the `broken` endpoint; within what is
-/// left of the route's time.
+/// A new connection, or another endpoint's idle one unless it must be `fresh`; within what is left of the route's time.
 async fn connect(
     pool: &Pool,
+    turn: Turn<'_>,
     worker: &Worker,
     timers: Timers<'_>,
     fresh: bool,
-    broken: Option<usize>,
 ) -> Result<Lease, Error> {
     let allowed = pool.upstream().config.connect_timeout;
     let left = timers.route_left(worker.deadlines.now()).unwrap_or(allowed);
     let result = pool
-        .connect(|| worker.clock.now(), allowed.min(left), fresh, broken)
+        .connect(turn, || worker.clock.now(), allowed.min(left), fresh)
         .await;
     result.map_err(|error| match error {
         LeaseError::ConnectTimeout if left < allowed => Error::RouteTimeout,

@@ -3,7 +3,9 @@
 //! A lease is an exclusive HTTP/1.1 connection today. Callers see a [`Lease`] and what it reads and writes, so that
 //! a stream of a shared connection can take its place.
 
+mod balance;
 mod endpoint;
+mod maglev;
 mod pool;
 
 use std::io;
@@ -13,7 +15,8 @@ use std::time::Duration;
 use runtime::{Deadline, Reader, Socket};
 
 pub use endpoint::{AddressCell, Endpoint, Target, Upstream};
-pub use pool::Pool;
+pub(super) use maglev::hasher;
+pub use pool::{Pool, Turn};
 
 use super::Why;
 use crate::telemetry::{MetricsWriter, UpstreamConnectionState};
@@ -46,7 +49,9 @@ impl Lease {
 /// A connection's place among its endpoint's and in the metrics; dropping it gives both back.
 #[derive(Debug)]
 struct Place {
-    _permit: Permit,
+    permit: Permit,
+    /// The request that uses it is counted at its endpoint.
+    counted: bool,
     metrics: Rc<MetricsWriter>,
     upstream: usize,
     state: UpstreamConnectionState,
@@ -56,7 +61,8 @@ impl Place {
     fn new(permit: Permit, metrics: Rc<MetricsWriter>, upstream: usize) -> Self {
         metrics.upstream_connection_opened(upstream);
         Self {
-            _permit: permit,
+            permit,
+            counted: false,
             metrics,
             upstream,
             state: UpstreamConnectionState::Active,
@@ -71,11 +77,19 @@ impl Place {
     fn end_use(&mut self) {
         self.state = UpstreamConnectionState::Idle;
         self.metrics.upstream_connection_pooled(self.upstream);
+        self.uncount();
+    }
+
+    fn uncount(&mut self) {
+        if std::mem::take(&mut self.counted) {
+            self.permit.endpoint().leave();
+        }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.uncount();
         self.metrics
             .upstream_connection_closed(self.upstream, self.state);
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use arrayvec::ArrayVec;
 use runtime::{Deadlines, Expiry, Reader, Socket};
 
+use super::balance::Balancer;
 use super::endpoint::{Endpoint, Target, Upstream};
 use super::{Lease, LeaseError, Place};
 use crate::data::Why;
@@ -16,6 +17,47 @@ use crate::telemetry::MetricsWriter;
 
 /// Endpoints tried for one request when connecting fails. Nothing was sent, so any request may go to another.
 const CONNECT_TRIES_MAX: usize = 3;
+
+/// The turn of an endpoint to get a request. A request that is counted in flight is so from here on.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    endpoint: usize,
+    key: Option<u64>,
+    broken: Option<usize>,
+    count: Option<Counted<'a>>,
+}
+
+impl Turn<'_> {
+    /// The request has its connection, and is counted as long as it has it.
+    fn end(self, mut lease: Lease) -> Lease {
+        if let Some(count) = self.count {
+            count.pass_on();
+            lease.place.counted = true;
+        }
+        lease
+    }
+}
+
+/// A request in flight, counted at its endpoint until it is dropped or passed on.
+#[derive(Debug)]
+struct Counted<'a>(&'a Endpoint);
+
+impl<'a> Counted<'a> {
+    fn new(endpoint: &'a Endpoint) -> Self {
+        endpoint.enter();
+        Self(endpoint)
+    }
+
+    fn pass_on(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
 
 /// One worker's connections to one upstream.
 #[derive(Debug)]
@@ -32,7 +74,7 @@ pub struct Pool {
 struct State {
     /// Idle connections per endpoint, the last used on top: those below grow old and go.
     idle: Vec<Vec<Lease>>,
-    balance: SmoothRoundRobin,
+    balancer: Balancer,
     /// Which address of a name is tried first.
     rotation: usize,
 }
@@ -47,15 +89,10 @@ impl Pool {
         number: usize,
         worker: usize,
     ) -> Self {
-        let mut balance =
-            SmoothRoundRobin::new(upstream.endpoints.iter().map(|endpoint| endpoint.weight));
-        for _ in 0..worker {
-            balance.next();
-        }
         let idle = upstream.endpoints.iter().map(|_| Vec::new()).collect();
         let state = State {
             idle,
-            balance,
+            balancer: Balancer::new(&upstream, worker),
             rotation: worker,
         };
         Self {
@@ -73,73 +110,112 @@ impl Pool {
         &self.upstream
     }
 
+    /// Whose turn it is, but not `broken`'s, where there is another. `key`: the hash of what the request is told apart by,
+    /// where the upstream goes by that. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// No endpoint takes part.
+    #[inline]
+    pub fn turn(&self, key: Option<u64>, broken: Option<usize>) -> Result<Turn<'_>, LeaseError> {
+        let upstream = &*self.upstream;
+        let broken = broken.filter(|_| upstream.endpoints.len() > 1);
+        let mut state = self.state.borrow_mut();
+        let endpoint = state.balancer.next(upstream, key, broken.as_slice());
+        let endpoint = endpoint.ok_or(LeaseError::Full)?;
+        Ok(Turn {
+            endpoint,
+            key,
+            broken,
+            count: self.count(endpoint),
+        })
+    }
+
+    fn count(&self, endpoint: usize) -> Option<Counted<'_>> {
+        let counts = self.upstream.counts_requests();
+        counts.then(|| Counted::new(&self.upstream.endpoints[endpoint]))
+    }
+
     /// An idle connection to the endpoint whose turn it is, if there is a live one. Never waits.
     ///
     /// A connection on which anything has happened since it was given back (the end, or bytes nobody asked for) is
     /// closed.
-    pub fn reuse(&self) -> Option<Lease> {
-        let mut state = self.state.borrow_mut();
-        let endpoint = state.balance.peek();
-        let lease = state.take_idle(endpoint)?;
-        state.balance.next();
-        Some(lease)
+    ///
+    /// # Errors
+    ///
+    /// There is none; the turn is the caller's again.
+    #[inline]
+    pub fn reuse<'a>(&self, turn: Turn<'a>) -> Result<Lease, Turn<'a>> {
+        match self.state.borrow_mut().take_idle(turn.endpoint) {
+            Some(lease) => Ok(turn.end(lease)),
+            None => Err(turn),
+        }
     }
 
     /// A new connection to the endpoint whose turn it is, or one to another endpoint when that one fails, for which an
-    /// idle one will do unless it must be `fresh`. Never to `broken`, where there is another. Each try may take `timeout`.
+    /// idle one will do unless it must be `fresh`. Each try may take `timeout`.
     ///
     /// # Errors
     ///
     /// [`LeaseError`] of the last endpoint tried.
     pub async fn connect(
         &self,
+        turn: Turn<'_>,
         now: impl Fn() -> Instant,
         timeout: Duration,
         fresh: bool,
-        broken: Option<usize>,
     ) -> Result<Lease, LeaseError> {
         let mut last_error = LeaseError::Full;
         let mut tried = ArrayVec::<usize, CONNECT_TRIES_MAX>::new();
-        tried.extend(broken.filter(|_| self.upstream.endpoints.len() > 1));
-        while let Some(index) = self.next_untried(&tried) {
+        tried.extend(turn.broken);
+        let (key, mut next) = (turn.key, Some(turn));
+        while let Some(turn) = next {
+            let index = turn.endpoint;
             let idle = self.state.borrow_mut().take_idle(index);
             if let Some(lease) = idle.filter(|_| !fresh) {
-                return Ok(lease);
+                return Ok(turn.end(lease));
             }
             tried.push(index);
             let endpoint = &self.upstream.endpoints[index];
-            let Some(permit) = endpoint.admit() else {
-                continue;
-            };
-            let start = now();
-            match self.open(endpoint, timeout).await {
-                Ok(socket) => {
-                    let socket = Rc::new(socket);
-                    return Ok(Lease {
-                        deadline: self.deadlines.register(Rc::clone(&socket), Why::Busy),
-                        reader: Reader::new(socket),
-                        endpoint: index,
-                        reused: false,
-                        connect_time: now().duration_since(start),
-                        place: Place::new(permit, Rc::clone(&self.metrics), self.number),
-                    });
+            if let Some(permit) = endpoint.admit() {
+                let start = now();
+                match self.open(endpoint, timeout).await {
+                    Ok(socket) => {
+                        let socket = Rc::new(socket);
+                        return Ok(turn.end(Lease {
+                            deadline: self.deadlines.register(Rc::clone(&socket), Why::Busy),
+                            reader: Reader::new(socket),
+                            endpoint: index,
+                            reused: false,
+                            connect_time: now().duration_since(start),
+                            place: Place::new(permit, Rc::clone(&self.metrics), self.number),
+                        }));
+                    }
+                    Err(error) => last_error = error,
                 }
-                Err(error) => last_error = error,
             }
+            next = self.next_untried(key, &tried);
         }
         Err(last_error)
     }
 
     /// Whose turn it is, passing over those tried already; `None`: enough were.
-    fn next_untried(&self, tried: &ArrayVec<usize, CONNECT_TRIES_MAX>) -> Option<usize> {
+    fn next_untried(
+        &self,
+        key: Option<u64>,
+        tried: &ArrayVec<usize, CONNECT_TRIES_MAX>,
+    ) -> Option<Turn<'_>> {
         if tried.is_full() {
             return None;
         }
-        let next = self.state.borrow_mut().balance.next();
-        if !tried.contains(&next) {
-            return Some(next);
-        }
-        (0..self.upstream.endpoints.len()).find(|index| !tried.contains(index))
+        let mut state = self.state.borrow_mut();
+        let endpoint = state.balancer.next(&self.upstream, key, tried)?;
+        Some(Turn {
+            endpoint,
+            key,
+            broken: None,
+            count: self.count(endpoint),
+        })
     }
 
     async fn open(&self, endpoint: &Endpoint, timeout: Duration) -> Result<Socket, LeaseError> {
@@ -245,67 +321,5 @@ fn classify(error: io::Error) -> LeaseError {
         }
         Some(libc::ETIMEDOUT) => LeaseError::ConnectTimeout,
         _ => LeaseError::Refused(error),
-    }
-}
-
-/// Weighted round robin that spreads each endpoint's turns evenly (nginx's method): every turn each endpoint gains
-/// its weight, the richest is picked and pays the sum of all.
-#[derive(Debug)]
-struct SmoothRoundRobin {
-    weights: Vec<i64>,
-    current: Vec<i64>,
-}
-
-impl SmoothRoundRobin {
-    fn new(weights: impl Iterator<Item = u32>) -> Self {
-        let weights: Vec<i64> = weights.map(i64::from).collect();
-        let current = vec![0; weights.len()];
-        Self { weights, current }
-    }
-
-    /// Whose turn it will be.
-    fn peek(&self) -> usize {
-        if self.weights.len() == 1 {
-            return 0;
-        }
-        let gain = |index: usize| self.current[index] + self.weights[index];
-        // The first of the richest: `max_by_key` would take the last.
-        (0..self.weights.len())
-            .rev()
-            .max_by_key(|&index| gain(index))
-            .unwrap_or(0)
-    }
-
-    /// Takes the turn.
-    fn next(&mut self) -> usize {
-        let picked = self.peek();
-        if self.weights.len() == 1 {
-            return picked;
-        }
-        let total: i64 = self.weights.iter().sum();
-        for (current, weight) in self.current.iter_mut().zip(&self.weights) {
-            *current += weight;
-        }
-        self.current[picked] -= total;
-        picked
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn turns_follow_the_weights_and_are_spread_out() {
-        let mut balance = SmoothRoundRobin::new([5, 1, 1].into_iter());
-        let turns: Vec<usize> = (0..14).map(|_| balance.next()).collect();
-        assert_eq!(turns, [0, 0, 1, 0, 2, 0, 0, 0, 0, 1, 0, 2, 0, 0]);
-    }
-
-    #[test]
-    fn equal_weights_take_turns() {
-        let mut balance = SmoothRoundRobin::new([1, 1, 1].into_iter());
-        let turns: Vec<usize> = (0..6).map(|_| balance.next()).collect();
-        assert_eq!(turns, [0, 1, 2, 0, 1, 2]);
     }
 }
