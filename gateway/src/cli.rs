@@ -16,6 +16,8 @@ use crate::data::filter::limit;
 pub const EXIT_OK: u8 = 0;
 /// Exit code of a failure at run time, such as a port in use.
 pub const EXIT_FAILURE: u8 = 1;
+/// The command line is wrong. clap uses the same code.
+pub const EXIT_USAGE: u8 = 2;
 /// Exit code of a bad configuration (`EX_CONFIG` of sysexits).
 pub const EXIT_CONFIG: u8 = 78;
 

@@ -15,6 +15,9 @@ const NAME: &str = "ringgate-load";
 /// Clients of the mix: enough that no limit by address sees one alone.
 const CLIENTS: &str = "uniform:1000";
 
+/// Its exit code for wrong arguments.
+const USAGE: i32 = 2;
+
 /// `ringgate-load`.
 #[derive(Clone, Debug)]
 pub(super) struct Tool(PathBuf);
@@ -62,18 +65,10 @@ impl Tool {
         }
     }
 
-    /// Sends the mix; the exit code and the report. The summary goes to standard output, unless JSON does.
-    pub(super) fn mix(
-        &self,
-        arguments: &BenchArgs,
-        folder: &Folder,
-        target: SocketAddr,
-        scenario: &str,
-    ) -> Result<(u8, Value), Error> {
-        let (mix, json) = (folder.file("mix.toml"), folder.file("mix.json"));
-        std::fs::write(&mix, scenario)?;
+    /// `ringgate-load` as it will send the mix, but for the target.
+    fn mix_command(&self, arguments: &BenchArgs, mix: &Path) -> Command {
         let mut command = self.command();
-        command.arg("--scenario").arg(&mix).arg("--json").arg(&json);
+        command.arg("--scenario").arg(mix);
         command.args(["--keys", CLIENTS, "--key-as", "source"]);
         command.args([
             "--duration",
@@ -93,6 +88,51 @@ impl Tool {
                 command.args([name, value]);
             }
         }
+        command
+    }
+
+    /// Lets the program say what it thinks of the arguments that are passed on, before anything starts.
+    pub(super) fn check(
+        &self,
+        arguments: &BenchArgs,
+        folder: &Folder,
+        scenario: &str,
+    ) -> Result<(), Error> {
+        let mix = folder.file("mix.toml");
+        std::fs::write(&mix, scenario)?;
+        let mut command = self.mix_command(arguments, &mix);
+        command.args(["--check", "http://127.0.0.1:1/"]);
+        let output = command.output()?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        // What follows is about the usage of another program.
+        let why = said.split("\n\n").next().unwrap_or_default().trim();
+        let why = why.trim_start_matches("error: ");
+        match output.status.code() {
+            Some(USAGE) => Err(Error::Usage(
+                why.trim_start_matches("ringgate-load: ").to_owned(),
+            )),
+            _ => Err(Error::Failed(format!(
+                "{NAME} ended: {}: {why}",
+                output.status
+            ))),
+        }
+    }
+
+    /// Sends the mix; the exit code and the report. The summary goes to standard output, unless JSON does.
+    pub(super) fn mix(
+        &self,
+        arguments: &BenchArgs,
+        folder: &Folder,
+        target: SocketAddr,
+        scenario: &str,
+    ) -> Result<(u8, Value), Error> {
+        let (mix, json) = (folder.file("mix.toml"), folder.file("mix.json"));
+        std::fs::write(&mix, scenario)?;
+        let mut command = self.mix_command(arguments, &mix);
+        command.arg("--json").arg(&json);
         if arguments.json_to_stdout() {
             command.arg("--quiet");
         }

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::cli::{BenchArgs, EXIT_CONFIG, EXIT_FAILURE};
+use crate::cli::{BenchArgs, EXIT_CONFIG, EXIT_FAILURE, EXIT_USAGE};
 use crate::config::{
     AdminConfig, Config, ConfigSource, EndpointAddress, EndpointConfig, LogSink, ProxyProtocol,
     load as read_config,
@@ -40,6 +40,8 @@ const DRAIN: Duration = Duration::from_secs(2);
 pub(crate) enum Error {
     /// The configuration is wrong, or serves nothing that could be asked for.
     Config(String),
+    /// What `ringgate-load` says of an argument that is passed on to it.
+    Usage(String),
     /// Something failed at run time.
     Failed(String),
 }
@@ -47,7 +49,7 @@ pub(crate) enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Config(why) | Self::Failed(why) => f.write_str(why),
+            Self::Config(why) | Self::Usage(why) | Self::Failed(why) => f.write_str(why),
         }
     }
 }
@@ -67,6 +69,7 @@ pub fn run(arguments: &BenchArgs, env: &dyn Fn(&str) -> Option<String>) -> u8 {
             drop(writeln!(io::stderr().lock(), "ringgate bench: {error}"));
             match error {
                 Error::Config(_) => EXIT_CONFIG,
+                Error::Usage(_) => EXIT_USAGE,
                 Error::Failed(_) => EXIT_FAILURE,
             }
         }
@@ -83,6 +86,7 @@ fn bench(arguments: &BenchArgs, env: &dyn Fn(&str) -> Option<String>) -> Result<
         ));
     }
     let tool = Tool::find()?;
+    tool.check(arguments, &load::Folder::new()?, &mix.scenario())?;
     let upstream = tool.upstream()?;
     redirect(&mut config, upstream.address);
     if arguments.workers.is_some() {

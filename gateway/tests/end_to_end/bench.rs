@@ -144,6 +144,24 @@ fn a_missed_goal_and_what_is_wrong_show_in_the_exit_code() {
 }
 
 #[test]
+fn an_argument_that_the_load_generator_does_not_take_is_2_before_anything_starts() {
+    let folder = Folder::new();
+    let plain = "version = 1\n[[listeners]]\nname = \"web\"\naddress = \"127.0.0.1:0\"\n\
+                 [[routes]]\nname = \"all\"\nrespond = { status = 200 }\n";
+    let config = written(&folder, plain);
+    for (arguments, part) in [
+        (["--slo", "p99<fast"], "--slo"),
+        (["--rate", "many"], "--rate"),
+    ] {
+        let output = bench(&with_load(), &config, &arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(said.contains(part) && !said.contains("Usage"), "{said}");
+        assert!(output.stdout.is_empty(), "{output:?}");
+    }
+}
+
+#[test]
 fn without_the_other_program_it_says_what_to_do() {
     let folder = Folder::new();
     let alone = folder.path().join("ringgate");

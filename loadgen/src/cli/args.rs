@@ -122,6 +122,9 @@ pub(super) struct RunArgs {
     /// Show what happens while it runs.
     #[arg(long, value_enum, default_value_t)]
     pub(super) live: Show,
+    /// Check the arguments and the files they name, and send nothing.
+    #[arg(long)]
+    pub(super) check: bool,
     /// No summary.
     #[arg(short, long)]
     pub(super) quiet: bool,
