@@ -13,12 +13,12 @@ fn report(name: &str, level_us: f64, seconds: u64) -> PathBuf {
             let wobble = [0.99, 1.0, 1.01, 1.005, 0.995][usize::try_from(second % 5).unwrap()];
             json!({
                 "start_s": second, "warmup": 0, "responses": 1000, "failed": 0, "p50_us": level_us * wobble,
-                "p99_us": level_us * wobble * 2.0, "max_us": level_us * 9.0, "lag_p99_us": 1.0
+                "p90_us": level_us * wobble * 1.5, "p99_us": level_us * wobble * 2.0,
+                "p99_9_us": level_us * wobble * 3.0, "max_us": level_us * 9.0, "lag_p99_us": 1.0
             })
         })
         .collect();
-    let tail =
-        json!({"p99_9_us": level_us * 3.0, "p99_99_us": level_us * 4.0, "max_us": level_us * 9.0});
+    let tail = json!({"p99_99_us": level_us * 4.0, "max_us": level_us * 9.0});
     let document = json!({
         "schema": "ringgate-load/1", "target": "http://x/", "mode": "open", "rate": "1k", "intervals": intervals,
         "latency_from_intended": tail, "latency_from_send": tail
@@ -32,11 +32,11 @@ fn report(name: &str, level_us: f64, seconds: u64) -> PathBuf {
 }
 
 fn compare(before: &PathBuf, after: &PathBuf) -> (i32, String) {
-    let output = load()
-        .arg("compare")
-        .args([before, after])
-        .output()
-        .unwrap();
+    compare_all(&[before, after])
+}
+
+fn compare_all(files: &[&PathBuf]) -> (i32, String) {
+    let output = load().arg("compare").args(files).output().unwrap();
     let text = [output.stdout, output.stderr].concat();
     (
         output.status.code().unwrap(),
@@ -68,12 +68,36 @@ fn equal_runs_are_no_difference_slower_is_worse_and_faster_is_better() {
 }
 
 #[test]
+fn several_pairs_are_judged_by_their_differences() {
+    let [base, same, slow] = [
+        ("pairs-base", 100.0),
+        ("pairs-same", 100.1),
+        ("pairs-slow", 105.0),
+    ]
+    .map(|(name, level_us)| report(name, level_us, 20));
+    let (code, text) = compare_all(&[&base, &same].repeat(5));
+    assert_eq!(code, 0, "{text}");
+    assert!(
+        text.contains("pairs   5") && text.contains("no difference"),
+        "{text}"
+    );
+    let (code, text) = compare_all(&[&base, &slow].repeat(5));
+    assert_eq!(code, 4, "{text}");
+    // What makes no sense is said as wrong arguments.
+    assert_eq!(compare_all(&[&base, &slow].repeat(2)).0, 2);
+    assert_eq!(compare_all(&[&base, &slow, &base]).0, 2);
+    for path in [base, same, slow] {
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
+#[test]
 fn too_short_a_run_and_what_is_no_report_are_1() {
     let [short, long] =
         [("short", 5), ("long", 20)].map(|(name, seconds)| report(name, 100.0, seconds));
     let (code, text) = compare(&long, &short);
     assert_eq!(code, 1);
-    assert!(text.contains("too few seconds"), "{text}");
+    assert!(text.contains("too few pieces"), "{text}");
     std::fs::write(&short, "{}").unwrap();
     assert_eq!(compare(&long, &short).0, 1);
     std::fs::remove_file(&short).unwrap();
