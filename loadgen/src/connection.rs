@@ -131,7 +131,7 @@ pub(crate) struct Flight {
     pub(crate) kind: usize,
     pub(crate) key: Key,
     /// It is a HEAD request: its response has no body.
-    head: bool,
+    pub(crate) head: bool,
     pub(crate) sent_ns: u64,
     pub(crate) first_byte_ns: Option<u64>,
 }

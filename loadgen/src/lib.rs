@@ -26,6 +26,8 @@ pub mod schedule;
 pub mod search;
 pub mod series;
 pub mod slo;
+#[cfg(test)]
+mod stalled;
 mod stats;
 pub mod target;
 mod template;

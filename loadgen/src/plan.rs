@@ -79,6 +79,19 @@ pub enum Pacing {
     Precise,
     /// The runtime's wheel of 1 ms: late by up to about 1.5 ms; arrivals within a millisecond leave together.
     Frugal,
+    /// Never sleeps: late by microseconds, and each thread uses its core fully. For cores that nobody else needs.
+    Spin,
+}
+
+impl Pacing {
+    /// As the argument has it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Precise => "precise",
+            Self::Frugal => "frugal",
+            Self::Spin => "spin",
+        }
+    }
 }
 
 /// The statuses that are results and not errors.
@@ -115,6 +128,11 @@ pub(crate) struct Kind {
     /// Statuses that are no errors.
     pub(crate) expected: Expected,
 }
+
+/// Runs up to this long are kept in slices of a tenth of a second.
+const SLICED_MAX: Duration = Duration::from_secs(30);
+/// The slice of a longer run.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// A run.
 #[derive(Clone, Debug)]
@@ -161,4 +179,17 @@ pub struct Plan {
     pub slo: Option<Slo>,
     /// For what is random.
     pub seed: u64,
+}
+
+impl Plan {
+    /// How often threads hand in what they counted: a second, or a tenth of one in a run that is known to be short.
+    pub(crate) fn slice(&self) -> Duration {
+        let whole = self
+            .duration
+            .map(|duration| duration.saturating_add(self.warmup));
+        match whole {
+            Some(whole) if whole <= SLICED_MAX => SECOND / 10,
+            Some(_) | None => SECOND,
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Barrier, OnceLock};
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::clock::{Clock, nanos};
 use crate::keys::KeyAs;
 use crate::plan::{Mode, Plan};
 use crate::schedule::{Schedule, Share};
-use crate::series::{Interval, Part, Series};
+use crate::series::{Interval, Pieces, Series, Slice, Snapshot};
 use crate::stats::Stats;
 use crate::target::Endpoint;
-use crate::worker::{Connections, Shared, Worker};
+use crate::worker::{Connections, Desk, Shared, Worker};
 
 /// Submission queue entries of a thread's ring.
 const RING_ENTRIES: u32 = 512;
@@ -29,6 +29,8 @@ pub(crate) struct Outcome {
     pub(crate) stats: Stats,
     /// Second by second, from the start of the warm-up on.
     pub(crate) intervals: Vec<Interval>,
+    /// The same in slices, of a run that is short.
+    pub(crate) slices: Vec<Slice>,
     /// What the limiter did; only if the plan says what it should.
     pub(crate) accuracy: Option<Accuracy>,
     pub(crate) endpoint: Endpoint,
@@ -51,7 +53,7 @@ struct ThreadOutcome {
     wall: Duration,
 }
 
-/// Runs `plan` to its end, or until `stop` is set; `each_second` gets what happened in each.
+/// Runs `plan` to its end, or until `stop` is set; `each_second` gets how things stand after each.
 ///
 /// Waits: connects once on the calling thread first, so that a wrong address is one clear error and not a million.
 ///
@@ -61,7 +63,7 @@ struct ThreadOutcome {
 pub(crate) fn run(
     plan: Plan,
     stop: &Arc<AtomicBool>,
-    mut each_second: impl FnMut(&Interval),
+    mut each_second: impl FnMut(Snapshot<'_>),
 ) -> io::Result<Outcome> {
     let endpoint = resolve(&plan)?;
     let clock = Clock::new();
@@ -79,11 +81,17 @@ pub(crate) fn run(
     let mut cores = runtime::cores::allowed();
     cores.reverse();
     let (sender, receiver) = channel();
-    let mut handles = Vec::new();
+    let (mut handles, mut spares) = (Vec::new(), Vec::new());
     for thread in 0..threads {
         let place = Share { thread, threads };
         let schedule = schedule(&shared.plan, place)?;
-        let (shared, started, sender) = (Arc::clone(&shared), Arc::clone(&started), sender.clone());
+        let (shared, started) = (Arc::clone(&shared), Arc::clone(&started));
+        let (give_back, spare) = channel();
+        spares.push(give_back);
+        let desk = Desk {
+            flush: sender.clone(),
+            spare,
+        };
         let index = usize::try_from(thread).unwrap_or_default() % cores.len().max(1);
         let share = |all: u32| all / threads + u32::from(thread < all % threads);
         let connections = Connections {
@@ -96,17 +104,23 @@ pub(crate) fn run(
             move || {
                 let worker =
                     |clock| Worker::new(Arc::clone(&shared), clock, schedule, place, connections);
-                run_thread(&shared, clock, worker, &started, &sender)
+                run_thread(&shared, clock, worker, &started, &desk)
             },
         )?);
     }
     drop(sender);
-    let mut stats = Stats::new(shared.plan.kinds.len());
-    let mut series = Series::new(threads, shared.plan.mode.is_open());
+    let slice_ms = u64::try_from(shared.plan.slice().as_millis()).unwrap_or(1000);
+    let kinds = shared.plan.kinds.len();
+    let mut series = Series::new(threads, slice_ms, shared.plan.mode.is_open(), kinds);
+    let mut empty = Vec::new();
     for part in receiver {
-        stats.add(&part.stats);
-        if let Some(interval) = series.add(part) {
-            each_second(interval);
+        let thread = usize::try_from(part.thread).unwrap_or_default();
+        series.add(part, &mut empty, &mut each_second);
+        if let Some(spare) = spares.get(thread)
+            && let Some(empty) = empty.pop()
+        {
+            // A thread that has ended needs none.
+            drop(spare.send(empty));
         }
     }
     let mut outcomes = Vec::new();
@@ -114,15 +128,20 @@ pub(crate) fn run(
         let joined = handle.join();
         outcomes.push(joined.unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))?);
     }
-    conclude(&shared, (stats, series.finish()), outcomes)
+    conclude(&shared, series.finish(&mut each_second), outcomes)
 }
 
 fn conclude(
     shared: &Shared,
-    (stats, intervals): (Stats, Vec<Interval>),
+    pieces: Pieces,
     mut outcomes: Vec<ThreadOutcome>,
 ) -> io::Result<Outcome> {
     let plan = &shared.plan;
+    let Pieces {
+        stats,
+        intervals,
+        slices,
+    } = pieces;
     let interrupted = shared.stop.load(Ordering::Relaxed);
     let until_last = stats.last_end_ns.saturating_sub(nanos(plan.warmup));
     let measured = match plan.duration {
@@ -142,6 +161,7 @@ fn conclude(
     Ok(Outcome {
         stats,
         intervals,
+        slices,
         endpoint: shared.endpoint.clone(),
         driver: first
             .ok_or_else(|| io::Error::other("no thread ran"))?
@@ -165,7 +185,7 @@ fn run_thread(
     clock: Clock,
     worker: impl FnOnce(Clock) -> Rc<Worker>,
     started: &Start,
-    flush: &Sender<Part>,
+    desk: &Desk,
 ) -> io::Result<ThreadOutcome> {
     let executor = Executor::new(Options {
         choice: shared.plan.driver,
@@ -185,7 +205,7 @@ fn run_thread(
     started.together.wait();
     let start_ns = *started.at_ns.get_or_init(|| clock.now_ns());
     let cpu_before = thread_cpu();
-    executor.block_on(worker.run(start_ns, flush));
+    executor.block_on(worker.run(start_ns, desk));
     Ok(ThreadOutcome {
         accounts: worker.take_accounts(),
         driver: executor.report().clone(),

@@ -134,6 +134,22 @@ impl Search {
         self.confirm(lower)
     }
 
+    /// Where it stands, in a few words.
+    pub(crate) fn describe(&self) -> String {
+        let run = self.steps.len() + 1;
+        match self.phase {
+            Phase::Doubling { next, .. } => format!("search, run {run}: {next:.0}/s, doubling"),
+            Phase::Bisecting { held, missed } => format!(
+                "search, run {run}: {:.0}/s, between {held:.0} and {missed:.0}",
+                (held * missed).sqrt()
+            ),
+            Phase::Confirming { rate, left } => {
+                format!("search, run {run}: {rate:.0}/s, {left} to confirm")
+            }
+            Phase::Done { .. } => "search is over".into(),
+        }
+    }
+
     /// The highest rate that was confirmed, per second.
     pub(crate) fn answer(&self) -> Option<f64> {
         match self.phase {

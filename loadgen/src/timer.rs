@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use monoio::net::UnixStream;
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::BorrowedFd;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
@@ -22,6 +23,8 @@ pub(crate) enum Timer {
         readiness: UnixStream,
     },
     Wheel,
+    /// A descriptor that is always ready: waiting for it lets the loop take one turn.
+    Spin(UnixStream),
 }
 
 impl Timer {
@@ -30,6 +33,7 @@ impl Timer {
         match pacing {
             Pacing::Precise => Self::kernel().unwrap_or(Self::Wheel),
             Pacing::Frugal => Self::Wheel,
+            Pacing::Spin => Self::spin().unwrap_or(Self::Wheel),
         }
     }
 
@@ -40,10 +44,25 @@ impl Timer {
         Ok(Self::Kernel { timer, readiness })
     }
 
-    /// Waits for `duration`, which must not be 0. Cost in kernel time: a call to set the timer and a wake-up.
+    /// On epoll, which tells once that a descriptor is ready, the kernel's timer takes the place.
+    fn spin() -> io::Result<Self> {
+        if monoio::utils::is_legacy() {
+            return Self::kernel();
+        }
+        let ready = eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self::Spin(UnixStream::from_std(ready.into())?))
+    }
+
+    /// Waits for `duration`, which must not be 0, or for less: the caller looks at the clock again. Cost in
+    /// kernel time: a call to set the timer and a wake-up.
     pub(crate) async fn wait(&mut self, duration: Duration) {
         match self {
             Self::Wheel => monoio::time::sleep(duration).await,
+            Self::Spin(ready) => {
+                if ready.readable(false).await.is_err() {
+                    *self = Self::Wheel;
+                }
+            }
             Self::Kernel { timer, readiness } => {
                 // Setting it again also takes back that it was readable.
                 let ready = match set(timer.as_fd(), duration) {

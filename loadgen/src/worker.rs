@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use crate::accuracy::Accounts;
@@ -24,8 +24,6 @@ use crate::timer::Timer;
 
 /// How often late requests are looked for; a timeout fires this much late at most.
 const SWEEP: Duration = Duration::from_millis(5);
-/// How often a thread hands its counts to the main thread.
-const FLUSH_NS: u64 = 1_000_000_000;
 /// Arrivals of one thread that may wait for a connection. Beyond it they fail at once as unsent.
 const BACKLOG_MAX: usize = 1 << 20;
 
@@ -38,11 +36,19 @@ pub(crate) struct Shared {
     pub(crate) stop: Arc<AtomicBool>,
 }
 
+/// Where a thread hands its counts in and takes empty ones from.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) flush: Sender<Part>,
+    pub(crate) spare: Receiver<Stats>,
+}
+
 /// What the connections of one thread share.
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) clock: Clock,
     pub(crate) timeout_ns: u64,
+    thread: u32,
     stats: RefCell<Stats>,
     schedule: RefCell<Schedule>,
     /// Reading of `clock` at the start of the run; `u64::MAX` before it.
@@ -99,6 +105,7 @@ impl Worker {
             shared,
             clock,
             timeout_ns,
+            thread: share.thread,
             stats: RefCell::new(Stats::new(kinds)),
             schedule: RefCell::new(schedule),
             start_ns: Cell::new(u64::MAX),
@@ -132,24 +139,25 @@ impl Worker {
         }
     }
 
-    /// Runs the schedule to its end; `flush` gets the counts of each second.
-    pub(crate) async fn run(self: &Rc<Self>, start_ns: u64, flush: &Sender<Part>) {
+    /// Runs the schedule to its end; `desk` gets the counts of each slice.
+    pub(crate) async fn run(self: &Rc<Self>, start_ns: u64, desk: &Desk) {
+        let slice_ns = nanos(self.shared.plan.slice());
         self.start_ns.set(start_ns);
         if self.open_loop {
             monoio::spawn(pace(Rc::clone(self)));
         }
         self.wake_idle();
-        let mut next_flush_ns = FLUSH_NS;
+        let mut next_flush_ns = slice_ns;
         let mut drained_by_ns = u64::MAX;
         loop {
             monoio::time::sleep(SWEEP).await;
             let now_ns = self.now_ns();
             self.end_late_requests(now_ns);
             if now_ns >= next_flush_ns {
-                // What was counted belongs to the second before, but for the few milliseconds of a sweep.
-                let second = next_flush_ns / FLUSH_NS - 1;
-                next_flush_ns = now_ns - now_ns % FLUSH_NS + FLUSH_NS;
-                drop(flush.send(self.take_part(second)));
+                // What was counted belongs to the slice before, but for the few milliseconds of a sweep.
+                let slice = next_flush_ns / slice_ns - 1;
+                next_flush_ns = now_ns - now_ns % slice_ns + slice_ns;
+                drop(desk.flush.send(self.take_part(slice, false, desk)));
             }
             if self.shared.stop.load(Ordering::Relaxed) {
                 self.schedule.borrow_mut().stop();
@@ -166,7 +174,8 @@ impl Worker {
                 }
             }
         }
-        drop(flush.send(self.take_part(self.now_ns() / FLUSH_NS)));
+        let slice = self.now_ns() / slice_ns;
+        drop(desk.flush.send(self.take_part(slice, true, desk)));
     }
 
     /// Nanoseconds since the start of the run; 0 before it.
@@ -174,10 +183,16 @@ impl Worker {
         self.clock.now_ns().saturating_sub(self.start_ns.get())
     }
 
-    fn take_part(&self, second: u64) -> Part {
+    fn take_part(&self, slice: u64, last: bool, desk: &Desk) -> Part {
+        // Nothing is allocated once two sets of counts go round.
+        let empty = desk.spare.try_recv();
+        let empty = empty.unwrap_or_else(|_| Stats::new(self.shared.plan.kinds.len()));
+        debug_assert_eq!(empty.responses(), 0);
         Part {
-            second,
-            stats: self.stats.replace(Stats::new(self.shared.plan.kinds.len())),
+            thread: self.thread,
+            slice,
+            stats: self.stats.replace(empty),
+            last,
         }
     }
 

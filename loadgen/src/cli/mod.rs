@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
 use crate::compare::Finding as Difference;
-use crate::live::Live;
+use crate::live::{Live, Show};
 use crate::plan::Plan;
 use crate::report::{self, Report};
 use crate::search::{Search, Step};
@@ -83,16 +83,20 @@ enum Command {
     Search(Box<SearchArgs>),
     /// Sends the requests of an access log at their own times.
     Replay(Box<ReplayArgs>),
-    /// Compares two runs written with --json: what differs by more than noise.
+    /// Compares two runs written with --json, or several pairs of them: what differs by more than noise.
     Compare(CompareArgs),
 }
 
 #[derive(Debug, Args)]
 struct CompareArgs {
-    /// The run to compare with.
-    before: PathBuf,
-    /// The run to judge.
-    after: PathBuf,
+    /// The run to compare with and the run to judge; or five pairs or more of them, made in turns, which are judged by the
+    /// differences of the pairs.
+    #[arg(value_names = ["BEFORE", "AFTER"], num_args = 2.., required = true)]
+    files: Vec<PathBuf>,
+    /// Differences up to so many per cent are none.
+    #[arg(long, value_name = "PERCENT", default_value = "1",
+        value_parser = clap::value_parser!(u8).range(0..=50))]
+    noise: u8,
 }
 
 #[derive(Debug, Args)]
@@ -151,7 +155,12 @@ impl Error {
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         Self {
-            exit: Exit::Failed,
+            // What cannot be meant, as against what cannot be done.
+            exit: if error.kind() == io::ErrorKind::InvalidInput {
+                Exit::Usage
+            } else {
+                Exit::Failed
+            },
             message: error.to_string(),
         }
     }
@@ -191,7 +200,7 @@ fn serve(args: &UpstreamArgs) -> Result<Exit, Error> {
 }
 
 fn compare(args: &CompareArgs) -> Result<Exit, Error> {
-    let (page, finding) = compare::compare(&args.before, &args.after)?;
+    let (page, finding) = compare::compare(&args.files, f64::from(args.noise) / 100.0)?;
     io::stdout().write_all(page.as_bytes())?;
     Ok(match finding {
         Difference::NoDifference | Difference::Better => Exit::Ok,
@@ -220,8 +229,12 @@ struct FindingRun {
 }
 
 fn find(args: SearchArgs) -> Result<Exit, Error> {
-    let (json, quiet) = (args.run.json.clone(), args.run.quiet);
+    let (json, quiet, show) = (args.run.json.clone(), args.run.quiet, args.run.live);
+    let check = args.run.check;
     let (bounds, mut plan) = args.into_plan()?;
+    if check {
+        return Ok(Exit::Ok);
+    }
     let to_stdout = json.as_deref() == Some(Path::new("-"));
     let mut out: Box<dyn Write> = if quiet || to_stdout {
         Box::new(io::sink())
@@ -229,13 +242,17 @@ fn find(args: SearchArgs) -> Result<Exit, Error> {
         Box::new(io::stdout())
     };
     let stop = stop_on_signal()?;
+    let mut live = Live::new(show, &plan);
     let mut search = Search::new(bounds);
     let mut reports = Vec::new();
     while let Some(rate) = search.next()
         && !stop.load(Ordering::Relaxed)
     {
         plan.mode = plan.mode.at_rate(rate);
-        let report = Report::new(&plan, &run::run(plan.clone(), &stop, |_| {})?);
+        live.begin(&plan, &search.describe());
+        let outcome = run::run(plan.clone(), &stop, |snapshot| live.show(snapshot));
+        live.end();
+        let report = Report::new(&plan, &outcome?);
         let held = report.verdict.holds();
         writeln!(out, "{}", report::step(rate, &report, held))?;
         search.record(held);
@@ -281,7 +298,8 @@ struct Outputs {
     json: Option<PathBuf>,
     html: Option<PathBuf>,
     csv: Option<PathBuf>,
-    live: Live,
+    live: Show,
+    check: bool,
     quiet: bool,
 }
 
@@ -291,7 +309,8 @@ impl Outputs {
             json: args.json.clone(),
             html: args.html.clone(),
             csv: args.csv.clone(),
-            live: Live::new(args.live),
+            live: args.live,
+            check: args.check,
             quiet: args.quiet,
         }
     }
@@ -302,13 +321,19 @@ fn load(plan: Plan, outputs: Outputs) -> Result<Exit, Error> {
         json,
         html,
         csv,
-        mut live,
+        live,
+        check,
         quiet,
     } = outputs;
+    if check {
+        return Ok(Exit::Ok);
+    }
     let stop = stop_on_signal()?;
-    let outcome = run::run(plan.clone(), &stop, |interval| live.show(interval))?;
+    let mut live = Live::new(live, &plan);
+    live.begin(&plan, "");
+    let outcome = run::run(plan.clone(), &stop, |snapshot| live.show(snapshot));
     live.end();
-    let report = Report::new(&plan, &outcome);
+    let report = Report::new(&plan, &outcome?);
     if let Some(path) = html {
         write_file(&path, report::html(&report).as_bytes())?;
     }

@@ -4,23 +4,27 @@ use std::fmt::Write;
 
 use super::Report;
 
-/// One line per second, with a header line.
+/// One line per second, with a header line; a cell is empty where there is nothing to say.
 #[must_use]
 pub fn csv(report: &Report) -> String {
-    let mut page =
-        String::from("start_s,warmup,responses,failed,p50_us,p99_us,max_us,lag_p99_us\r\n");
+    let mut page = String::from(
+        "start_s,warmup,responses,failed,p50_us,p90_us,p99_us,p99_9_us,max_us,lag_p99_us\r\n",
+    );
+    let cell = |us: Option<f64>| us.map_or_else(String::new, |us| format!("{us:.3}"));
     for interval in &report.intervals {
         let written = write!(
             page,
-            "{},{},{},{},{:.3},{:.3},{:.3},{:.3}\r\n",
+            "{},{},{},{},{},{},{},{},{},{}\r\n",
             interval.start_s,
             interval.warmup,
             interval.responses,
             interval.failed,
-            interval.p50_us,
-            interval.p99_us,
-            interval.max_us,
-            interval.lag_p99_us
+            cell(interval.p50_us),
+            cell(interval.p90_us),
+            cell(interval.p99_us),
+            cell(interval.p99_9_us),
+            cell(interval.max_us),
+            cell(interval.lag_p99_us)
         );
         debug_assert!(written.is_ok(), "writing to a string does not fail");
     }

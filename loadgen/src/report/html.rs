@@ -5,14 +5,14 @@ use std::fmt::{self, Write};
 use super::chart::{Axis, Chart, Line, Scale};
 use super::text::{text, time};
 use super::{Latency, Report};
-use crate::series::Interval;
+use crate::series::SLICE_S;
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--bg:#fff;--fg:#1c2330;--soft:#5b6675;--grid:#dde2e9;--s1:#1f5fc4;--s2:#b4500a;--s3:#5a7d1a}\
 @media(prefers-color-scheme:dark){:root{--bg:#14181f;--fg:#e4e8ee;--soft:#9aa5b4;--grid:#2b323d;--s1:#7fb0ff;--s2:#ffab66;--s3:#a9d15a}}\
 body{background:var(--bg);color:var(--fg);font:15px/1.45 system-ui,sans-serif;max-width:820px;margin:2em auto;padding:0 1em}\
 h1{font-size:1.3em;margin:0 0 .2em;overflow-wrap:anywhere}p.mode{color:var(--soft);margin:0 0 1em}\
-pre{font:13px/1.4 ui-monospace,monospace;overflow-x:auto;border:1px solid var(--grid);border-radius:6px;padding:1em}\
+pre{font:13px/1.4 ui-monospace,monospace;white-space:pre-wrap;overflow-wrap:anywhere;border:1px solid var(--grid);border-radius:6px;padding:1em}\
 .verdict{font-weight:600}svg{width:100%;height:auto;margin:1em 0}svg text{fill:var(--fg);font:11px system-ui,sans-serif}\
 svg .title{font-weight:600;font-size:13px}.end{text-anchor:end}.middle{text-anchor:middle}.grid{stroke:var(--grid);fill:none}\
 .line{fill:none;stroke-width:2;stroke-linejoin:round}.s1{stroke:var(--s1)}.s2{stroke:var(--s2);stroke-dasharray:7 3}\
@@ -48,8 +48,9 @@ fn write_page(page: &mut String, report: &Report) -> fmt::Result {
         None => "from the send (closed loop)",
     };
     writeln!(page, "{}", by_percentile(report))?;
-    writeln!(page, "{}", over_time(&report.intervals, from))?;
-    writeln!(page, "{}", throughput(&report.intervals))?;
+    let pieces = pieces(report);
+    writeln!(page, "{}", over_time(&pieces, from))?;
+    writeln!(page, "{}", throughput(&pieces))?;
     writeln!(page, "<pre>{}</pre>\n</body></html>", escape(&text(report)))
 }
 
@@ -112,11 +113,57 @@ fn percentile(inverse: f64) -> String {
     format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
-fn over_time<'a>(intervals: &[Interval], from: &'a str) -> Chart<'a> {
-    let line = |name, value: fn(&Interval) -> f64| Line {
+/// A piece of the run as charts take it: a slice where there are slices, else a second.
+struct Piece {
+    start_s: f64,
+    length_s: f64,
+    warmup: u64,
+    responses: u64,
+    failed: u64,
+    p50_us: Option<f64>,
+    p99_us: Option<f64>,
+    max_us: Option<f64>,
+}
+
+/// The pieces that lie wholly in the run: of a part of one, nothing per second can be said.
+fn pieces(report: &Report) -> Vec<Piece> {
+    let seconds = report.intervals.iter().map(|interval| Piece {
+        start_s: interval.start_s as f64,
+        length_s: 1.0,
+        warmup: interval.warmup,
+        responses: interval.responses,
+        failed: interval.failed,
+        p50_us: interval.p50_us,
+        p99_us: interval.p99_us,
+        max_us: interval.max_us,
+    });
+    let slices = report.slices.iter().map(|slice| Piece {
+        start_s: slice.start_ms as f64 / 1e3,
+        length_s: SLICE_S,
+        warmup: slice.warmup,
+        responses: slice.responses,
+        failed: slice.failed,
+        p50_us: slice.p50_us,
+        p99_us: slice.p99_us,
+        max_us: slice.max_us,
+    });
+    let end_s = report.warmup_s + report.measured_s + 1e-6;
+    let inside = |piece: &Piece| piece.start_s + piece.length_s <= end_s;
+    if report.slices.is_empty() {
+        seconds.filter(inside).collect()
+    } else {
+        slices.filter(inside).collect()
+    }
+}
+
+fn over_time<'a>(pieces: &[Piece], from: &'a str) -> Chart<'a> {
+    let line = |name, value: fn(&Piece) -> Option<f64>| Line {
         name,
-        points: measured(intervals)
-            .map(|interval| (interval.start_s as f64, value(interval)))
+        // Where the warm-up ends, too few are left to speak of percentiles.
+        points: pieces
+            .iter()
+            .filter(|piece| piece.warmup == 0)
+            .filter_map(|piece| value(piece).map(|us| (piece.start_s, us)))
             .collect(),
     };
     Chart {
@@ -128,22 +175,23 @@ fn over_time<'a>(intervals: &[Interval], from: &'a str) -> Chart<'a> {
             format: time,
         },
         lines: vec![
-            line("p99", |interval| interval.p99_us),
-            line("p50", |interval| interval.p50_us),
-            line("max", |interval| interval.max_us),
+            line("p99", |piece| piece.p99_us),
+            line("p50", |piece| piece.p50_us),
+            line("max", |piece| piece.max_us),
         ],
     }
 }
 
-fn throughput(intervals: &[Interval]) -> Chart<'static> {
-    let line = |name, value: fn(&Interval) -> u64| Line {
+fn throughput(pieces: &[Piece]) -> Chart<'static> {
+    let line = |name, value: fn(&Piece) -> u64| Line {
         name,
-        points: measured(intervals)
-            .map(|interval| (interval.start_s as f64, value(interval) as f64))
+        points: pieces
+            .iter()
+            .map(|piece| (piece.start_s, value(piece) as f64 / piece.length_s))
             .collect(),
     };
     Chart {
-        title: "Throughput",
+        title: "Throughput, warm-up included",
         x: seconds(),
         y: Axis {
             label: "per second",
@@ -151,16 +199,10 @@ fn throughput(intervals: &[Interval]) -> Chart<'static> {
             format: |value| format!("{value:.0}"),
         },
         lines: vec![
-            line("responses", |interval| interval.responses),
-            line("failed", |interval| interval.failed),
+            line("responses", |piece| piece.warmup + piece.responses),
+            line("failed", |piece| piece.failed),
         ],
     }
-}
-
-fn measured(intervals: &[Interval]) -> impl Iterator<Item = &Interval> {
-    intervals
-        .iter()
-        .filter(|interval| interval.responses + interval.failed > 0)
 }
 
 const fn seconds() -> Axis<'static> {

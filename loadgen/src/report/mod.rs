@@ -18,7 +18,7 @@ use crate::slo::{Measure, Slo};
 use crate::stats::{KindStats, Times};
 
 pub use crate::accuracy::{Accuracy, KeyAccount, SecondAccount};
-pub use crate::series::Interval;
+pub use crate::series::{Interval, Slice};
 pub use crate::slo::Judgement;
 pub use crate::stats::Failure;
 pub use csv::csv;
@@ -47,6 +47,8 @@ pub struct Report {
     pub rate_per_second_intended: Option<f64>,
     /// `constant`, `poisson` or `replay`; open loop only.
     pub arrivals: Option<&'static str>,
+    /// `precise` or `frugal`; open loop only.
+    pub pacing: Option<&'static str>,
     /// The population of keys.
     pub keys: Option<String>,
     /// The limit that was to be held.
@@ -101,8 +103,12 @@ pub struct Report {
     pub lag: Option<Latency>,
     /// Second by second, from the start of the warm-up on.
     pub intervals: Vec<Interval>,
+    /// The same in tenths of seconds, of a run of at most 30 s.
+    pub slices: Vec<Slice>,
     /// CPU time of the generator's threads.
     pub cpu: Cpu,
+    /// The most memory that the generator held at once; none where the kernel does not tell.
+    pub memory_peak_bytes: Option<u64>,
     /// What to think of it.
     pub verdict: Verdict,
 }
@@ -245,6 +251,7 @@ impl Report {
             rate,
             rate_per_second_intended: plan.mode.mean_per_second(outcome.measured),
             arrivals,
+            pacing: open.then(|| plan.pacing.name()),
             keys: plan.keys.as_ref().map(ToString::to_string),
             limit: plan.limit.map(|limit| limit.to_string()),
             limiter_accuracy: outcome.accuracy.clone(),
@@ -278,14 +285,26 @@ impl Report {
             connect: Latency::of(&stats.connect),
             lag: open.then(|| Latency::of(&stats.lag)),
             intervals: outcome.intervals.clone(),
+            slices: outcome.slices.clone(),
             cpu: Cpu {
                 seconds: outcome.cpu.as_secs_f64(),
                 per_request_us: outcome.cpu.as_secs_f64() * 1e6 / (ended.max(1)) as f64,
                 busy_ratios: outcome.busy_ratios.clone(),
             },
+            memory_peak_bytes: memory_peak_bytes(),
             verdict: Verdict::new(plan, outcome),
         }
     }
+}
+
+/// The high-water mark of this process.
+fn memory_peak_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kibibytes * 1024)
 }
 
 /// The rate as it was asked for, and how arrivals are spaced.

@@ -40,7 +40,7 @@ fn write_page(page: &mut String, report: &Report) -> fmt::Result {
     write_mode(page, report)?;
     writeln!(page, "{} ({})\n", report.driver, report.driver_flags)?;
     if let Some(reason) = &report.driver_fallback {
-        writeln!(page, "note       {reason}")?;
+        write_note(page, reason)?;
     }
     let requests = &report.requests;
     writeln!(
@@ -73,21 +73,44 @@ fn write_page(page: &mut String, report: &Report) -> fmt::Result {
         .iter()
         .map(|ratio| format!("{:.0} %", ratio * 100.0))
         .collect();
-    writeln!(
+    write!(
         page,
         "cpu        {:.2} us per request; threads busy {}",
         report.cpu.per_request_us,
         busy.join(", ")
     )?;
+    match report.memory_peak_bytes {
+        Some(peak) => writeln!(page, "; memory at most {}", bytes(peak as f64))?,
+        None => writeln!(page)?,
+    }
     write_accuracy(page, report)?;
     for judgement in &report.verdict.slo {
         let held = if judgement.held { "held" } else { "MISSED" };
         writeln!(page, "goal       {}: {held}", judgement.goal)?;
     }
     for note in &report.verdict.notes {
-        writeln!(page, "note       {note}")?;
+        write_note(page, note)?;
     }
     Ok(())
+}
+
+/// A note, broken between words so that it fits 80 columns.
+fn write_note(page: &mut String, note: &str) -> fmt::Result {
+    const COLUMNS: usize = 80 - 11;
+    let mut line = String::new();
+    let mut head = "note";
+    for word in note.split(' ') {
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > COLUMNS {
+            writeln!(page, "{head:<10} {line}")?;
+            line.clear();
+            head = "";
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    writeln!(page, "{head:<10} {line}")
 }
 
 fn write_accuracy(page: &mut String, report: &Report) -> fmt::Result {
@@ -131,9 +154,9 @@ fn write_accuracy(page: &mut String, report: &Report) -> fmt::Result {
 }
 
 fn write_mode(page: &mut String, report: &Report) -> fmt::Result {
-    match (&report.rate, report.arrivals) {
-        (Some(rate), Some(arrivals)) => {
-            write!(page, "open loop, {rate} requests/s ({arrivals})")?;
+    match (&report.rate, report.arrivals, report.pacing) {
+        (Some(rate), Some(arrivals), Some(pacing)) => {
+            write!(page, "open loop, {rate} requests/s ({arrivals}, {pacing})")?;
         }
         _ => write!(page, "closed loop")?,
     }
@@ -239,6 +262,16 @@ fn bytes(number: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_note_is_broken_between_words() {
+        let mut page = String::new();
+        write_note(&mut page, &"word ".repeat(40)).unwrap();
+        assert!(page.lines().count() > 1, "{page}");
+        assert!(page.lines().all(|line| line.len() <= 80), "{page}");
+        assert_eq!(page.matches("note ").count(), 1);
+        assert_eq!(page.matches("word").count(), 40);
+    }
 
     #[test]
     fn times_keep_three_digits() {

@@ -96,6 +96,20 @@ fn wrong_arguments_are_2() {
 }
 
 #[test]
+fn arguments_can_be_checked_without_sending_anything() {
+    // Nobody listens there, and nobody is asked.
+    let url = format!("http://{}/", support::free_address());
+    let check = |arguments: &[&str]| {
+        let output = load().arg("--check").args(arguments).output().unwrap();
+        assert!(output.stdout.is_empty(), "{output:?}");
+        output.status.code()
+    };
+    assert_eq!(check(&["--rate", "1k", "--slo", "p99<5ms", &url]), Some(0));
+    assert_eq!(check(&["--rate", "1k", "--slo", "p99<fast", &url]), Some(2));
+    assert_eq!(check(&["--scenario", "/no/such/file", &url]), Some(2));
+}
+
+#[test]
 fn a_generator_that_is_late_is_3_and_says_so() {
     let upstream = Upstream::start("auto");
     let run = run(&[
@@ -221,8 +235,8 @@ fn the_json_has_the_documented_fields() {
     assert_eq!(report["schema"], "ringgate-load/1");
     let expected = "address arrivals body body_bytes_per_second connect connections connections_max cpu driver \
         driver_fallback driver_flags error_examples errors first_byte intervals keys kinds lag latency_from_intended latency_from_send limit \
-        limiter_accuracy measured_s mode pipeline rate rate_per_second_intended received_bytes request requests responses_per_second schema \
-        statuses target threads verdict version warmup_s";
+        limiter_accuracy measured_s memory_peak_bytes mode pacing pipeline rate rate_per_second_intended received_bytes request requests responses_per_second schema \
+        slices statuses target threads verdict version warmup_s";
     assert_eq!(keys(&report).join(" "), expected);
     let latency = "count curve deviation_us histogram max_us mean_us min_us p50_us p75_us p90_us p99_99_us p99_9_us p99_us";
     assert_eq!(keys(&report["latency_from_send"]).join(" "), latency);

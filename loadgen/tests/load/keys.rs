@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::support::{self, DRIVERS, field, limiting, load, recording, run, scripted};
+use crate::support::{self, DRIVERS, Upstream, field, limiting, load, recording, run, scripted};
 
 #[test]
 fn each_request_carries_a_key_of_the_population() {
@@ -245,4 +245,20 @@ fn the_limit_and_where_its_key_shows_come_from_the_gateways_configuration() {
         assert!(complaint.contains(told), "{complaint}");
     }
     std::fs::remove_file(&config).unwrap();
+}
+
+#[test]
+fn a_million_keys_take_no_memory_of_their_own() {
+    let upstream = Upstream::start("auto");
+    let url = upstream.url("/");
+    let run = run(&[
+        "-n", "50k", "-c", "16", "--keys", "zipf:1m", "--key-as", "xff", &url,
+    ]);
+    assert_eq!(run.code, 0, "{:#}", run.report);
+    // Of a million requests as of these: `make soak` sends those.
+    let peak = run.number("/memory_peak_bytes");
+    assert!(
+        (1e6..64.0 * 1024.0 * 1024.0).contains(&peak),
+        "{peak} bytes"
+    );
 }

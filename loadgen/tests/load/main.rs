@@ -5,6 +5,7 @@
     reason = "helpers of tests, outside test functions"
 )]
 
+mod browser;
 mod compare;
 mod errors;
 mod exit_codes;

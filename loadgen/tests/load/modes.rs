@@ -71,6 +71,24 @@ fn an_open_loop_sends_exactly_what_the_schedule_says() {
 }
 
 #[test]
+fn each_way_of_waiting_keeps_the_schedule_and_is_named() {
+    for driver in DRIVERS {
+        let upstream = Upstream::start(driver);
+        let url = upstream.url("/");
+        for pacing in ["precise", "frugal", "spin"] {
+            let run = run(&[
+                "--driver", driver, "--rate", "1k", "-d", "200ms", "-t", "1", "--pacing", pacing,
+                &url,
+            ]);
+            assert_eq!(run.code, 0, "{:#}", run.report);
+            assert_eq!(run.report["pacing"], pacing);
+            assert_eq!(run.number("/latency_from_intended/count"), 200.0);
+            assert_eq!(run.number("/lag/count"), 200.0, "{:#}", run.report);
+        }
+    }
+}
+
+#[test]
 fn the_environment_can_force_epoll() {
     let upstream = Upstream::start("auto");
     let output = support::load()

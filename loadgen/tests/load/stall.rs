@@ -1,7 +1,7 @@
 //! The reason for an open loop: a server that stalls shows in the latency from the intended start.
 
-use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
 use crate::support::{self, DRIVERS, read_head, run, scripted};
 
@@ -58,5 +58,73 @@ fn a_stall_is_charged_to_every_request_that_was_due_in_it() {
         );
         assert!(run.number("/latency_from_send/max_us") >= 199_000.0);
         assert!(run.number("/requests/waited") >= 190.0);
+    }
+}
+
+/// A server that stalls once for 100 ms and tells when each request came and when its answer went.
+fn noting() -> (String, Receiver<(Instant, Instant)>) {
+    let (times, noted) = channel();
+    let address = scripted(move |_, stream| {
+        let mut served = 0;
+        while read_head(stream).is_some() {
+            let came = Instant::now();
+            served += 1;
+            if served == 1000 {
+                let (_never, nothing) = channel::<()>();
+                let _ = nothing.recv_timeout(Duration::from_millis(100));
+            }
+            let went = Instant::now();
+            if stream.write_all(support::OK).is_err() {
+                return;
+            }
+            let _ignored = times.send((came, went));
+        }
+    });
+    (address, noted)
+}
+
+#[test]
+fn a_stall_of_100_ms_shows_in_the_999th_thousandth_as_the_server_saw_it() {
+    for driver in DRIVERS {
+        let (address, noted) = noting();
+        let url = format!("http://{address}/");
+        // The 100 requests that are due in it are one in twenty; the two slowest are above the 99.9th percentile.
+        let run = run(&[
+            "--driver",
+            driver,
+            "--rate",
+            "1k",
+            "-d",
+            "2s",
+            "-t",
+            "1",
+            "-c",
+            "1",
+            "--connections-max",
+            "1",
+            &url,
+        ]);
+        assert_eq!(run.code, 0, "{:#}", run.report);
+        let times: Vec<(Instant, Instant)> = noted.try_iter().collect();
+        assert_eq!(times.len(), 2000);
+        // wrk2's method, from the server's side: the n-th request is due n milliseconds after the first. The generator's
+        // start is before the first request came, and an answer arrives after it went: it can only say more.
+        let start = times[0].0;
+        let mut waits: Vec<Duration> = (0_u32..)
+            .zip(&times)
+            .map(|(number, (_, went))| {
+                let intended = start + Duration::from_millis(1) * number;
+                went.saturating_duration_since(intended)
+            })
+            .collect();
+        waits.sort_unstable();
+        let seen_us = waits[1997].as_secs_f64() * 1e6;
+        let told_us = run.number("/latency_from_intended/p99_9_us");
+        assert!(seen_us > 90_000.0, "the server stalled: {seen_us}");
+        // Beyond the histogram's three digits, what a busy machine adds on the way back.
+        assert!(
+            (seen_us * 0.999..seen_us + 20_000.0).contains(&told_us),
+            "{driver}: {told_us} us told, {seen_us} us seen"
+        );
     }
 }
