@@ -273,7 +273,10 @@ impl Panel {
         };
         line.with(
             Look::Bold,
-            format!("{:>11}", now.map_or("-".into(), |now| format!("{now}/s"))),
+            format!(
+                "{:>11}",
+                now.map_or_else(|| "-".into(), |now| format!("{now}/s"))
+            ),
         )
         .with(Look::Plain, of)
         .with(Look::Plain, sparkline(&self.rates))

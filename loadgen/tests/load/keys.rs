@@ -72,7 +72,7 @@ fn a_key_can_stand_in_a_header_or_anywhere() {
 
 #[test]
 fn a_body_with_places_is_framed_right_each_time() {
-    let upstream = support::Upstream::start("auto");
+    let upstream = Upstream::start("auto");
     // Counters from 0 to 199 have one, two and three digits: one wrong length would break the connection.
     let body = "n=${counter}&r=${random}";
     let ran = run(&["-n", "200", "-c", "1", "-b", body, &upstream.url("/")]);
