@@ -61,7 +61,7 @@ rejects! {
     an_unknown_fault(LISTENING, "[upstreams.u]", "endpoints = [{ address = \"10.0.0.1:80\" }]", "tolerate = [\"two-lengths\"]") =>
         ["4:13: error: upstreams.u.tolerate: `two-lengths` is not one of \"duplicate-content-length\", \"length-and-encoding\", \"transfer-encoding-in-http-1-0\" or \"blank-before-colon\""];
     a_rule_that_cannot_be_only_counted(LISTENER, "count_only = [\"host_missing\"]") =>
-        ["4:15: error: listeners.count_only: `host_missing` is not one of \"path_encoded_slash\", \"path_double_encoding\", \"path_encoded_control\", \"path_empty_segment\", \"path_ambiguous\", \"query_octet\" or \"field_underscore\""];
+        ["4:15: error: listeners.count_only: `host_missing` is not one of \"path_encoded_slash\", \"path_double_encoding\", \"path_encoded_control\", \"path_empty_segment\", \"path_ambiguous\", \"query_octet\", \"field_underscore\" or \"host_unlisted\""];
     a_rule_that_is_not_in_force(LISTENER, "count_only = [\"path_ambiguous\", \"field_underscore\"]") =>
         [
             "4:15: error: listeners.count_only: `path_ambiguous` counts nothing without `path_policy = \"strict\"`",
@@ -96,7 +96,7 @@ rejects! {
     an_unknown_section_with_the_nearest_name(LISTENING, "[runtme]") =>
         ["2:2: error: runtme: unknown key; did you mean `runtime`?"];
     an_unknown_key_with_nothing_near(LISTENING, "zzz = 1") =>
-        ["2:1: error: zzz: unknown key; known keys: version, runtime, admin, log, client_ip, listeners, upstreams, limits, network_lists, cors, filters, security_headers, consumers, api_keys, jwt, routes"];
+        ["2:1: error: zzz: unknown key; known keys: version, runtime, admin, log, client_ip, listeners, upstreams, limits, network_lists, cors, filters, security_headers, bans, consumers, api_keys, jwt, routes"];
     an_unknown_key_with_the_nearest_name(LISTENER, "max_conections = 5") =>
         ["4:1: error: listeners.max_conections: unknown key; did you mean `max_connections`?"];
     a_key_of_a_later_version(LISTENER, r#"tls = {}"#) =>

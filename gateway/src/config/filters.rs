@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::address::parse_name;
+use super::bans::BanConfig;
 use super::conditions::parse_method;
 use super::cors::CorsConfig;
 use super::key::{Key, Keys, List, Nested, Optional};
@@ -319,6 +320,10 @@ impl Config {
             .filters
             .iter()
             .map(|FilterConfig { name, .. }| ("filters", &**name));
-        cors.chain(filters)
+        let bans = self
+            .bans
+            .iter()
+            .map(|BanConfig { name, .. }| ("bans", &**name));
+        cors.chain(filters).chain(bans)
     }
 }

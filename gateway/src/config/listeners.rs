@@ -1,5 +1,6 @@
 //! `[[listeners]]`: addresses, and the bounds that hold for every client of one.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -7,7 +8,11 @@ use std::time::Duration;
 use super::address::{parse_listen, parse_name};
 use super::key::{Key, Keys, List, Optional, Required};
 use super::kind::{Flag, Integer, Or, Size, Speed, Text, Time, Word, shown};
-use super::resolved::{ListenerConfig, PathPolicy, ProxyProtocol, Steer, UnderscoreHeaders};
+use super::resolved::{
+    HostPattern, ListenerConfig, PathPolicy, ProxyProtocol, Steer, UnderscoreHeaders,
+};
+use super::routes::place::HOST_KIND;
+use super::routes::resolve;
 use super::section::{Located, Section};
 
 pub(super) static KEYS: Keys = Keys {
@@ -25,6 +30,8 @@ pub(super) static KEYS: Keys = Keys {
         &MIN_WRITE_RATE,
         &MAX_CONNECTIONS,
         &MAX_CONNECTIONS_PER_CLIENT,
+        &HOSTS,
+        &BAN,
         &STEER,
         &PATH_POLICY,
         &UNDERSCORE_HEADERS,
@@ -38,6 +45,9 @@ pub(super) static KEYS: Keys = Keys {
     ],
     unsupported: &["tls", "http2", "http3", "protocols", "backlog"],
 };
+
+/// Most hosts of a listener.
+const HOSTS_MAX: usize = 256;
 
 const TIMEOUT: Time = Time {
     min: Duration::from_millis(1),
@@ -203,6 +213,23 @@ static FIELDS_MAX: Key<Integer<u16>> = Key {
     text: "Most header fields in a request; more: 431.",
 };
 
+static HOSTS: List<Text<HostPattern>> = List {
+    name: "hosts",
+    item: HOST_KIND,
+    text: "Hosts that are served here, at most 256, without port; `*.example.com` holds every name below. Others, and requests without Host, get 421. Empty: every host.",
+};
+
+static BAN: Optional<Text<String>> = Optional {
+    name: "ban",
+    kind: Text {
+        expects: "the name of a ban",
+        parse: parse_name,
+        show: String::clone,
+    },
+    absent: "no penalty",
+    text: "The penalty for clients that are refused again and again, see `[bans.NAME]`. Costs a look-up for each request.",
+};
+
 static ABORT_ON_CLIENT_FIN: Key<Flag> = Key {
     name: "abort_on_client_fin",
     kind: Flag,
@@ -231,9 +258,10 @@ static COUNT_ONLY: List<Word<&'static str>> = List {
             ("path_ambiguous", "path_ambiguous"),
             ("query_octet", "query_octet"),
             ("field_underscore", "field_underscore"),
+            ("host_unlisted", "host_unlisted"),
         ],
     },
-    text: "Rules of `path_policy = \"strict\"` and `underscore_headers = \"reject\"` that refuse nothing yet: what breaks them is counted and served as without them. For a look at what would be refused.",
+    text: "Rules of `path_policy = \"strict\"`, `underscore_headers = \"reject\"` and `hosts` that refuse nothing yet: what breaks them is counted and served as without them. For a look at what would be refused.",
 };
 
 static VIA: Optional<Text<String>> = Optional {
@@ -250,7 +278,10 @@ static VIA: Optional<Text<String>> = Optional {
 /// Reads every listener with the place of its address; notes names and addresses that come twice.
 ///
 /// A missing name or address is kept as a placeholder; its problem was noted, and a reading with problems is never used.
-pub(super) fn read(sections: &[Section<'_>]) -> Vec<Located<ListenerConfig>> {
+pub(super) fn read(
+    sections: &[Section<'_>],
+    bans: &BTreeMap<&str, usize>,
+) -> Vec<Located<ListenerConfig>> {
     let mut listeners: Vec<Located<ListenerConfig>> = Vec::new();
     for section in sections {
         let name = section.require(&NAME);
@@ -279,12 +310,17 @@ pub(super) fn read(sections: &[Section<'_>]) -> Vec<Located<ListenerConfig>> {
             at: 0,
             secret: false,
         });
-        listeners.push(address.map(|address| read_one(section, name, address)));
+        listeners.push(address.map(|address| read_one(section, name, address, bans)));
     }
     listeners
 }
 
-fn read_one(section: &Section<'_>, name: String, address: SocketAddr) -> ListenerConfig {
+fn read_one(
+    section: &Section<'_>,
+    name: String,
+    address: SocketAddr,
+    bans: &BTreeMap<&str, usize>,
+) -> ListenerConfig {
     let (request_line_max, head_max) = (section.get(&REQUEST_LINE_MAX), section.get(&HEAD_MAX));
     if request_line_max > head_max {
         let written = if section.has(HEAD_MAX.name) {
@@ -310,6 +346,10 @@ fn read_one(section: &Section<'_>, name: String, address: SocketAddr) -> Listene
         min_write_rate: section.get(&MIN_WRITE_RATE).unwrap_or(0),
         max_connections: section.get(&MAX_CONNECTIONS),
         max_connections_per_client: section.get(&MAX_CONNECTIONS_PER_CLIENT),
+        hosts: read_hosts(section),
+        ban: section
+            .find(&BAN)
+            .and_then(|name| resolve(section, BAN.name, "ban", &name, bans)),
         steer: section.get(&STEER),
         path_policy: section.get(&PATH_POLICY),
         underscore_headers: section.get(&UNDERSCORE_HEADERS),
@@ -323,16 +363,29 @@ fn read_one(section: &Section<'_>, name: String, address: SocketAddr) -> Listene
     }
 }
 
+fn read_hosts(section: &Section<'_>) -> Vec<HostPattern> {
+    if section.is_empty_array(HOSTS.name) {
+        let message = "an empty array; for every host leave the key out";
+        section.problem(HOSTS.name, message);
+    }
+    let list = section.list(&HOSTS);
+    if list.len() > HOSTS_MAX {
+        let message = format!("at most {HOSTS_MAX}; found {}", list.len());
+        section.problem(HOSTS.name, message);
+    }
+    list.into_iter().map(|host| host.value).collect()
+}
+
 /// The rules that are counted only; notes those that are not in force, since nothing would be counted.
 fn read_count_only(section: &Section<'_>) -> Vec<&'static str> {
     let strict = section.get(&PATH_POLICY) == PathPolicy::Strict;
     let rejects = section.get(&UNDERSCORE_HEADERS) == UnderscoreHeaders::Reject;
     let mut rules = Vec::new();
     for rule in section.list(&COUNT_ONLY) {
-        let (needs, holds) = if rule.value == "field_underscore" {
-            ("underscore_headers = \"reject\"", rejects)
-        } else {
-            ("path_policy = \"strict\"", strict)
+        let (needs, holds) = match rule.value {
+            "field_underscore" => ("underscore_headers = \"reject\"", rejects),
+            "host_unlisted" => ("hosts", section.has(HOSTS.name)),
+            _ => ("path_policy = \"strict\"", strict),
         };
         if !holds {
             let message = format!("{} counts nothing without `{needs}`", rule.shown());

@@ -15,8 +15,8 @@ use super::resolved::{
 };
 use super::section::{Located, Reader, Section};
 use super::{
-    api_keys, consumers, cors, filters, jwt, limits, listeners, network_lists, routes, runtime,
-    security_headers, telemetry, upstreams,
+    api_keys, bans, consumers, cors, filters, jwt, limits, listeners, network_lists, routes,
+    runtime, security_headers, telemetry, upstreams,
 };
 
 /// The format that this version reads.
@@ -44,6 +44,7 @@ pub(super) static KEYS: Keys = Keys {
         &CORS,
         &FILTERS,
         &SECURITY_HEADERS,
+        &BANS,
         &CONSUMERS,
         &API_KEYS,
         &JWT,
@@ -111,6 +112,13 @@ static SECURITY_HEADERS: Nested = Nested {
     expects: "tables by name: [security_headers.NAME]",
     absent: "none",
     text: "Response fields for browsers, see `[security_headers.NAME]`.",
+};
+
+static BANS: Nested = Nested {
+    name: "bans",
+    expects: "tables by name: [bans.NAME]",
+    absent: "none",
+    text: "Penalties for clients, see `[bans.NAME]`.",
 };
 
 static CONSUMERS: Nested = Nested {
@@ -293,7 +301,9 @@ fn decode<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Confi
         return None;
     }
     top.check_keys(&KEYS);
-    let listeners = listeners::read(&top.tables(&LISTENERS, &listeners::KEYS));
+    let bans = bans::read(top.named_tables(&BANS, &bans::KEYS));
+    let ban_names = indices(&bans, |each| &each.name);
+    let listeners = listeners::read(&top.tables(&LISTENERS, &listeners::KEYS), &ban_names);
     if listeners.is_empty() && (!top.has(LISTENERS.name) || top.is_empty_array(LISTENERS.name)) {
         top.problem(
             LISTENERS.name,
@@ -360,6 +370,7 @@ fn decode<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Confi
         cors,
         filters,
         security_headers,
+        bans,
         consumers,
         authenticators,
         routes,

@@ -7,6 +7,7 @@
 mod address;
 mod api_keys;
 mod balancing;
+mod bans;
 mod conditions;
 mod consumers;
 mod cors;
@@ -41,6 +42,7 @@ mod units;
 mod upstreams;
 
 pub use balancing::{Balance, HashKey};
+pub use bans::{BanAnswer, BanCause, BanConfig};
 pub use cors::{CorsConfig, OriginPattern};
 pub use error::{ConfigErrors, Position, Problem};
 pub use filters::{FilterConfig, FilterMode, MediaType, ROUTE_FILTERS_MAX, RouteFilters};

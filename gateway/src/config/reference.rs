@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 
 use super::key::{Keys, Row};
 use super::{
-    api_keys, consumers, cors, filters, jwt, limits, listeners, load, network_lists, respond,
+    api_keys, bans, consumers, cors, filters, jwt, limits, listeners, load, network_lists, respond,
     rewrite, routes, runtime, security_headers, telemetry, upstreams,
 };
 
 /// The sections in the order of the page.
-static SECTIONS: [&Keys; 24] = [
+static SECTIONS: [&Keys; 25] = [
     &load::KEYS,
     &runtime::KEYS,
     &telemetry::ADMIN_KEYS,
@@ -25,6 +25,7 @@ static SECTIONS: [&Keys; 24] = [
     &cors::KEYS,
     &filters::KEYS,
     &security_headers::KEYS,
+    &bans::KEYS,
     &consumers::KEYS,
     &api_keys::KEYS,
     &jwt::KEYS,

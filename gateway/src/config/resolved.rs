@@ -21,6 +21,7 @@ pub use route::{
 };
 
 use super::balancing::Balance;
+use super::bans::BanConfig;
 use super::cors::CorsConfig;
 use super::filters::FilterConfig;
 use super::jwt::JwtConfig;
@@ -50,6 +51,8 @@ pub struct Config {
     pub cors: Vec<CorsConfig>,
     /// What requests must be like, by index; routes refer to them by that index.
     pub filters: Vec<FilterConfig>,
+    /// Penalties by index; listeners refer to them by that index.
+    pub bans: Vec<BanConfig>,
     /// Response fields for browsers by index; routes refer to them by that index.
     pub security_headers: Vec<SecurityHeadersConfig>,
     /// Consumers by name, in the order of the file.
@@ -315,6 +318,10 @@ pub struct ListenerConfig {
     pub max_connections: NonZeroU32,
     /// Connections at once from one client address, over all workers; `None`: no such cap.
     pub max_connections_per_client: Option<NonZeroU32>,
+    /// Hosts that are served; empty: every one.
+    pub hosts: Vec<HostPattern>,
+    /// The penalty for clients that are refused again and again: index into `Config::bans`.
+    pub ban: Option<usize>,
     /// Which worker gets a new connection.
     pub steer: Steer,
     /// How paths are normalised and what is refused.

@@ -1,6 +1,6 @@
 //! `[[routes]]`: which requests are forwarded, answered and limited.
 
-mod place;
+pub(super) mod place;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

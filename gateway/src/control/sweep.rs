@@ -18,7 +18,7 @@ pub(super) async fn run(plan: Arc<Plan>) {
         let plan = Arc::clone(&plan);
         let swept = tokio::task::spawn_blocking(move || {
             let now = plan.limits_time(now());
-            plan.limits.iter().for_each(|limit| limit.sweep(now));
+            plan.sweep(now);
         });
         // Fails at the end of the process alone.
         drop(swept.await);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Why;
 use super::auth::Denied;
 use super::codec::{ChunkError, HeadError, PathError, RequestError, ResponseError};
+use super::filter::ban::Banned;
 use super::filter::rules::Refused;
 use super::route::Methods;
 use super::upstream::LeaseError;
@@ -33,6 +34,10 @@ pub(super) enum Error {
     HeadTooLarge,
     /// The path that the route makes of it is not in normal form.
     Rewrite,
+    /// The client is under a penalty.
+    Banned(Banned),
+    /// The listener does not serve its host.
+    HostUnlisted,
     /// It is not as the filter with this index asks.
     Filtered(usize, Refused),
     /// A limit refused it.
@@ -101,6 +106,8 @@ impl Error {
             Self::MethodNotAllowed(_) => 405,
             Self::Unauthorized(_) => 401,
             Self::Forbidden(_) => 403,
+            Self::Banned(banned) => return banned.status,
+            Self::HostUnlisted => 421,
             Self::Filtered(_, refused) => refused.status(),
             Self::Limited(_) => 429,
             Self::BodyTooLarge => 413,
@@ -127,6 +134,8 @@ impl Error {
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::Unauthorized(denied) => denied.reason,
             Self::Forbidden(reason) => reason,
+            Self::Banned(_) => "banned",
+            Self::HostUnlisted => "host_unlisted",
             Self::Filtered(_, refused) => refused.name(),
             Self::Limited(_) => "limited",
             Self::BodyTooLarge => "body_too_large",
@@ -165,6 +174,8 @@ impl Error {
             Self::NoRoute | Self::MethodNotAllowed(_) => End::NoRoute,
             Self::Unauthorized(_) => End::Unauthorized,
             Self::Forbidden(_) => End::Forbidden,
+            Self::Banned(_) => End::Banned,
+            Self::HostUnlisted => End::NoRoute,
             Self::Filtered(..) => End::Filtered,
             Self::Limited(_) => End::Limited,
             Self::BodyTooLarge | Self::HeadTooLarge => End::TooLarge,
@@ -216,12 +227,13 @@ impl Error {
 }
 
 /// Names of causes that are no rule of the codec; beside them [`Error::name`] gives only those of authentication and of filters.
-const OWN_REASONS: [&str; 21] = [
+const OWN_REASONS: [&str; 22] = [
     "path_rewrite",
     "route_head_too_large",
     "method_not_allowed",
     "path_ambiguous",
     "no_route",
+    "host_unlisted",
     "limited",
     "body_too_large",
     "header_timeout",

@@ -11,7 +11,9 @@ use limiter::{Budget, Concurrency, Key, KeyHasher, Permit, TableOptions, Timesta
 use super::auth::AuthPlan;
 use super::codec::{HeadLimits, RequestError, RequestRules, Scheme};
 use super::edit::HeaderPlan;
+use super::filter::ban::BanPlan;
 use super::filter::cors::{self, CorsPlan};
+use super::filter::hosts::HostSet;
 use super::filter::limit::LimitPlan;
 use super::filter::networks::NetworkList;
 use super::filter::rules::FilterPlan;
@@ -35,6 +37,8 @@ pub struct Plan {
     pub routes: Vec<RoutePlan>,
     /// What requests must be like, in the order of the config.
     pub(super) filters: Vec<FilterPlan>,
+    /// Penalties, in the order of the config.
+    pub(super) bans: Vec<BanPlan>,
     /// Some route answers the questions of browsers before they come from other origins.
     pub(super) answers_preflights: bool,
     /// The upstreams, in the order of the config.
@@ -64,6 +68,8 @@ const UNDERSCORE: &str = RequestError::FieldUnderscore.name();
 pub struct ListenerPlan {
     /// What the config says.
     pub config: ListenerConfig,
+    /// Hosts that are served.
+    pub(super) hosts: HostSet,
     /// Bounds of a request head.
     pub head_limits: HeadLimits,
     /// Rules of a request head.
@@ -192,6 +198,12 @@ impl Plan {
                 .zip(config.cors.len()..)
                 .map(|(each, counter)| FilterPlan::new(each, counter))
                 .collect(),
+            bans: config
+                .bans
+                .iter()
+                .zip(config.cors.len() + config.filters.len()..)
+                .map(|(each, counter)| BanPlan::new(each, workers, counter))
+                .collect::<Result<_, _>>()?,
             network_lists: config.network_lists.iter().map(NetworkList::new).collect(),
             listeners: config
                 .listeners
@@ -213,6 +225,18 @@ impl Plan {
 }
 
 impl Plan {
+    /// Puts what `worker` owns of the tables into memory near it.
+    pub fn touch(&self, worker: usize) {
+        self.limits.iter().for_each(|limit| limit.touch(worker));
+        self.bans.iter().for_each(|ban| ban.touch(worker));
+    }
+
+    /// Brings buckets that nobody used for long up to date; not for the path of a request.
+    pub fn sweep(&self, now: Timestamp) {
+        self.limits.iter().for_each(|limit| limit.sweep(now));
+        self.bans.iter().for_each(|ban| ban.sweep(now));
+    }
+
     /// The limits' time at `now`; the origin is one for the process, so that all workers agree.
     #[must_use]
     pub fn limits_time(&self, now: Instant) -> Timestamp {
@@ -264,6 +288,7 @@ impl ListenerPlan {
                 .map_err(|error| format!("listeners.{}: {error}", config.name))
         });
         Ok(Self {
+            hosts: HostSet::new(&config.hosts),
             head_limits: HeadLimits {
                 start_line_max: config.request_line_max,
                 head_max: config.head_max,

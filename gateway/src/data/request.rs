@@ -252,6 +252,9 @@ pub(super) async fn handle(
             Some(error),
         ),
     };
+    if let Some(error) = &error {
+        guard::count_refusal(connection, &served.plan, &record, error);
+    }
     if let (Next::Tunnel, Some(tunnel)) = (next, &mut connection.tunnel) {
         let scratch = scratch.of_tunnel();
         tunnel.request = Some(Unfinished::new(record, served, scratch, active));
@@ -414,7 +417,9 @@ pub(super) fn refuse_head(connection: &mut Connection, scratch: &Scratch, error:
     };
     let next = put_refusal(connection, &mut record, &refusal, Edits::NONE);
     count_timeout(connection, error);
-    record.finish(connection, &worker.served(), scratch, Some(error));
+    let served = worker.served();
+    guard::count_refusal(connection, &served.plan, &record, error);
+    record.finish(connection, &served, scratch, Some(error));
     next
 }
 
@@ -445,6 +450,7 @@ async fn refuse(
             | Error::BodyTooLarge
             | Error::ClientTimeout(_)
             | Error::ClientGone
+            | Error::Banned(_)
             | Error::Stopped
     ) || record.request.is_none()
         // Part of the body is gone already.

@@ -1,5 +1,7 @@
 //! Answers that the gateway gives itself. The only place where an error becomes a status and a body.
 
+use std::time::Duration;
+
 use bytes::BufMut;
 use http::StatusCode;
 use runtime::Buf;
@@ -89,6 +91,11 @@ impl Answer<'_> {
                 if self.status == 503 && !self.edits.removes(b"retry-after") {
                     put_field(out, "Retry-After", RETRY_AFTER_S);
                 }
+                if let (Error::Banned(banned), 429) = (error, self.status) {
+                    out.put_slice(b"Retry-After: ");
+                    put_decimal(out, whole_seconds(banned.left));
+                    out.put_slice(b"\r\n");
+                }
                 if let (Error::Limited(refusal), Some(limit)) = (error, limit) {
                     put_limit_fields(out, refusal, limit);
                 }
@@ -134,13 +141,7 @@ fn put_allow(out: &mut Buf, table: &RouteTable, methods: Methods) {
 
 /// `Retry-After` (RFC 9110, 10.2.3), `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers).
 fn put_limit_fields(out: &mut Buf, refusal: &Refusal, limit: &LimitPlan) {
-    // Rounded up, and never 0: who comes back when it says must be let in.
-    let seconds = refusal
-        .retry_after
-        .as_nanos()
-        .div_ceil(1_000_000_000)
-        .max(1);
-    let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
+    let seconds = whole_seconds(refusal.retry_after);
     out.put_slice(b"Retry-After: ");
     put_decimal(out, seconds);
     out.put_slice(b"\r\nRateLimit-Policy: ");
@@ -150,6 +151,12 @@ fn put_limit_fields(out: &mut Buf, refusal: &Refusal, limit: &LimitPlan) {
     out.put_slice(b";r=0;t=");
     put_decimal(out, seconds);
     out.put_slice(b"\r\n");
+}
+
+/// Rounded up, and never 0: who comes back when it says must be let in.
+fn whole_seconds(time: Duration) -> u64 {
+    let seconds = time.as_nanos().div_ceil(1_000_000_000).max(1);
+    u64::try_from(seconds).unwrap_or(u64::MAX)
 }
 
 fn put_problem(
@@ -166,6 +173,10 @@ fn put_problem(
         Error::Limited(_) => (
             "https://iana.org/assignments/http-problem-types#quota-exceeded",
             "Request cannot be satisfied as assigned quota has been exceeded",
+        ),
+        Error::Banned(_) => (
+            "https://iana.org/assignments/http-problem-types#abnormal-usage-detected",
+            "Request not satisfied as abnormal request pattern detected",
         ),
         _ => ("about:blank", reason.unwrap_or("Error")),
     };

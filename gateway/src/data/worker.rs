@@ -220,7 +220,7 @@ pub fn run(setup: Setup, events: impl Fn(Event)) {
     } = setup;
     let metrics = Rc::new(metrics.writer());
     metrics.driver(report.driver.name(), report.flags.to_owned());
-    plan.limits.iter().for_each(|limit| limit.touch(index));
+    plan.touch(index);
     let deadlines = Deadlines::new();
     let pools = plan
         .upstreams

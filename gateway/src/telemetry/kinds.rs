@@ -134,6 +134,8 @@ kinds! {
         Denied = "denied",
         /// It would have been if the filter were enforced.
         ShadowDenied = "shadow_denied",
+        /// The client's penalty began.
+        Banned = "banned",
     }
 }
 
@@ -222,6 +224,8 @@ kinds! {
         Forbidden = "forbidden",
         /// It is not as a filter asks.
         Filtered = "filtered",
+        /// The client is under a penalty.
+        Banned = "banned",
         /// A limit refused it.
         Limited = "limited",
         /// The upstream's name has no address.

@@ -1,6 +1,6 @@
 //! Mistakes about what requests must be like, and about pages of other origins.
 
-use super::{LISTENING, ROUTE, rejected};
+use super::{LISTENER, LISTENING, ROUTE, rejected};
 
 rejects! {
     a_policy_without_origins(LISTENING, "[cors.a]") =>
@@ -74,4 +74,28 @@ rejects! {
         [r#"3:19: error: security_headers.a.referrer_policy: `unsafe-url` is not one of "no-referrer", "same-origin", "strict-origin", "strict-origin-when-cross-origin" or "off""#];
     security_headers_that_are_not_there(ROUTE, r#"upstream = "users""#, r#"security_headers = "a""#) =>
         ["9:20: error: routes.security_headers: no set of security headers is named `a`; there is no [security_headers.NAME] at all"];
+
+    a_ban_for_what_is_no_refusal(LISTENING, "[bans.a]", r#"causes = ["ok"]"#) =>
+        [r#"3:11: error: bans.a.causes: `ok` is not one of "bad_request", "unauthorized", "forbidden", "filtered", "limited" or "no_route""#];
+    a_cause_that_is_there_twice(LISTENING, "[bans.a]", r#"causes = ["limited", "limited"]"#) =>
+        ["3:22: error: bans.a.causes: this cause is there twice"];
+    a_ban_after_no_refusal(LISTENING, "[bans.a]", "refusals = 0") =>
+        ["3:12: error: bans.a.refusals: must be from 1 to 10000; found 0"];
+    a_penalty_of_parts_of_a_second(LISTENING, "[bans.a]", r#"penalty = "1500ms""#) =>
+        ["3:11: error: bans.a.penalty: only whole seconds are counted here"];
+    a_penalty_without_end(LISTENING, "[bans.a]", r#"penalty = "30d""#) =>
+        [r#"3:11: error: bans.a.penalty: must be from "1s" to "7d"; found "30d""#];
+    an_answer_that_is_a_number(LISTENING, "[bans.a]", "answer = 429") =>
+        [r#"3:10: error: bans.a.answer: expected "429", "403" or "close"; found an integer"#];
+    a_ban_that_is_not_there(LISTENER, r#"ban = "a""#) =>
+        ["4:7: error: listeners.ban: no ban is named `a`; there is no [bans.NAME] at all"];
+    hosts_of_a_listener_that_are_none(LISTENER, r#"hosts = ["a b", "api.test:80"]"#) =>
+        [
+            r#"4:10: error: listeners.hosts: `a b` is not a host name; write one such as "api.example.com" (other scripts as xn--...)"#,
+            r#"4:17: error: listeners.hosts: `api.test:80`: write it without the port, "api.test""#,
+        ];
+    no_hosts_of_a_listener(LISTENER, "hosts = []") =>
+        ["4:9: error: listeners.hosts: an empty array; for every host leave the key out"];
+    a_list_of_hosts_that_is_counted_and_not_there(LISTENER, r#"count_only = ["host_unlisted"]"#) =>
+        ["4:15: error: listeners.count_only: `host_unlisted` counts nothing without `hosts`"];
 }

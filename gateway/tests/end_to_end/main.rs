@@ -21,6 +21,7 @@ mod access_log;
 mod admin;
 mod api_keys;
 mod balancing;
+mod bans;
 mod bench;
 mod bounds;
 mod client_address;

@@ -274,6 +274,11 @@ const RESPONSES: &[(&str, &str)] = &[
 /// Reasons that other tests bring about, since they take time or more than one connection: reason, file, test.
 const ELSEWHERE: &[(&str, &str, &str)] = &[
     (
+        "host_unlisted",
+        include_str!("bans.rs"),
+        "a_host_that_the_listener_does_not_serve_gets_421",
+    ),
+    (
         "path_rewrite",
         include_str!("rewriting.rs"),
         "a_path_by_regular_expression_cannot_be_made_a_dot_segment",

@@ -13,7 +13,7 @@ use crate::config::matching::{
 use crate::config::resolved::HostPattern;
 use crate::config::section::{Located, Section};
 
-const HOST_KIND: Text<HostPattern> = Text {
+pub(in crate::config) const HOST_KIND: Text<HostPattern> = Text {
     expects: "a host such as \"api.example.com\" or \"*.example.com\"",
     parse: parse_host,
     show: show_host,

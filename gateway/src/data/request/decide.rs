@@ -65,6 +65,7 @@ pub(in crate::data) fn understand(
     record.request = Some(request);
     let (client, client_key) = client::find(&connection.peer(), plan, head, fields, told);
     record.client = client;
+    guard::ask_ban(site, client_key, record)?;
 
     if request.max_forwards == Some(0) {
         return Ok(None);
@@ -81,6 +82,7 @@ pub(in crate::data) fn understand(
                 .map(u8::to_ascii_lowercase),
         );
     }
+    guard::check_host(connection, host)?;
     let asked = Asked {
         host,
         path,
@@ -326,7 +328,7 @@ fn may_pass(connection: &Connection, policy: PathPolicy, error: &Error) -> bool 
 }
 
 #[cold]
-fn count_only(connection: &Connection, error: &Error) {
+pub(super) fn count_only(connection: &Connection, error: &Error) {
     let listener = connection.listener_index;
     connection
         .worker

@@ -1,13 +1,17 @@
 //! What may refuse a request before anybody asks who calls. Does not wait.
 
+use limiter::Key;
+
 use super::Scratch;
-use super::decide::{Site, Understood, find_route};
+use super::decide::{Site, Understood, count_only, find_route};
 use crate::config::FilterMode;
 use crate::data::codec::{Method, RequestHead};
+use crate::data::connection::Connection;
 use crate::data::error::Error;
 use crate::data::filter::cors::{Target, wanted_method};
 use crate::data::filter::networks;
 use crate::data::log::Record;
+use crate::data::plan::Plan;
 use crate::data::route::{Asked, Captures};
 use crate::telemetry::FilterOutcome;
 
@@ -21,6 +25,64 @@ pub(super) fn ask_networks(site: &Site<'_>, understood: &Understood) -> Result<(
     let metrics = &site.connection.worker.metrics;
     let decided = |list, outcome| metrics.network_decided(list, outcome);
     networks::check(&plan.network_lists, lists, understood.client, decided)
+}
+
+/// Asks the listener's ban about a client, and counts what it says.
+pub(super) fn ask_ban(site: &Site<'_>, client: Key, record: &Record) -> Result<(), Error> {
+    let (plan, connection) = (site.plan, site.connection);
+    let ban = connection.listener.config.ban.map(|ban| &plan.bans[ban]);
+    let Some(ban) = ban.filter(|ban| ban.mode != FilterMode::Off) else {
+        return Ok(());
+    };
+    let banned = ban.find(client, plan.limits_time(record.started));
+    let enforced = ban.mode == FilterMode::Enforce;
+    let outcome = match banned {
+        None => FilterOutcome::Allowed,
+        Some(_) if enforced => FilterOutcome::Denied,
+        Some(_) => FilterOutcome::ShadowDenied,
+    };
+    let metrics = &connection.worker.metrics;
+    metrics.filter_decided(ban.counter, outcome);
+    match banned {
+        Some(banned) if enforced => Err(Error::Banned(banned)),
+        _ => Ok(()),
+    }
+}
+
+/// Tells the listener's ban of a refusal.
+#[cold]
+pub(super) fn count_refusal(connection: &Connection, plan: &Plan, record: &Record, error: &Error) {
+    let ban = connection.listener.config.ban.map(|ban| &plan.bans[ban]);
+    let Some(ban) = ban.filter(|ban| ban.mode != FilterMode::Off && ban.counts(error.end())) else {
+        return;
+    };
+    // Of whom a proxy has told nothing: all of its clients are not to pay for one.
+    if plan.trusted_proxies.contains(record.client) {
+        return;
+    }
+    let client = if record.client == connection.client() {
+        connection.client_key
+    } else {
+        let prefix = plan.client_ip.ipv6_prefix;
+        plan.hasher.address(record.client, prefix)
+    };
+    if ban.count(client, plan.limits_time(record.started)) {
+        let metrics = &connection.worker.metrics;
+        metrics.filter_decided(ban.counter, FilterOutcome::Banned);
+    }
+}
+
+/// Whether the listener serves the host of a request.
+pub(super) fn check_host(connection: &Connection, host: &[u8]) -> Result<(), Error> {
+    let error = Error::HostUnlisted;
+    if connection.listener.hosts.holds(host) {
+        return Ok(());
+    }
+    if connection.listener.counts_only(error.name()) {
+        count_only(connection, &error);
+        return Ok(());
+    }
+    Err(error)
 }
 
 /// As the route table is asked: a preflight is about the request that a page is going to make, so it is for the route of
