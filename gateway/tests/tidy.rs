@@ -118,7 +118,7 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
     (
         "plan",
         &[
-            "auth", "codec", "edit", "filter", "networks", "route", "upstream",
+            "auth", "codec", "edit", "filter", "networks", "route", "upstream", "verify",
         ],
         "compiles the configuration into what the steps use",
     ),
@@ -140,6 +140,7 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
             "respond",
             "route",
             "tunnel",
+            "verify",
             "worker",
         ],
         "the spine",
@@ -172,6 +173,11 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
         "the two ends of an upgraded connection, and the request that ends with it",
     ),
     (
+        "verify",
+        &["auth"],
+        "what is verified elsewhere is an authenticator's table and a password",
+    ),
+    (
         "worker",
         &[
             "auth",
@@ -189,7 +195,7 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
 ];
 
 /// What the control plane may name of the data plane: what it builds, starts and feeds, never a step.
-const CONTROL_TO_DATA: &[&str] = &["auth", "plan", "upstream", "worker"];
+const CONTROL_TO_DATA: &[&str] = &["auth", "plan", "upstream", "verify", "worker"];
 
 /// Directories without I/O, runtime, clock or waiting: they run under property tests, loom, Miri and fuzzers.
 const PURE: &[&str] = &[

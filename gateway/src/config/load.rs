@@ -11,12 +11,13 @@ use super::error::{ConfigErrors, Position};
 use super::key::{Key, Keys, Nested};
 use super::kind::Integer;
 use super::resolved::{
-    AdminConfig, ClientIpConfig, Config, KeyPart, LimitConfig, ListenerConfig, ProxyProtocol,
+    AdminConfig, AuthenticatorConfig, ClientIpConfig, Config, KeyPart, LimitConfig, ListenerConfig,
+    ProxyProtocol,
 };
 use super::section::{Located, Reader, Section};
 use super::{
-    api_keys, bans, consumers, cors, filters, jwt, limits, listeners, network_lists, routes,
-    runtime, security_headers, telemetry, upstreams,
+    api_keys, bans, basic_auth, consumers, cors, filters, jwt, limits, listeners, network_lists,
+    routes, runtime, security_headers, telemetry, upstreams,
 };
 
 /// The format that this version reads.
@@ -48,6 +49,7 @@ pub(super) static KEYS: Keys = Keys {
         &CONSUMERS,
         &API_KEYS,
         &JWT,
+        &BASIC_AUTH,
         &ROUTES,
     ],
     unsupported: &["include", "auth", "tracing", "store", "tls", "acme"],
@@ -140,6 +142,13 @@ static JWT: Nested = Nested {
     expects: "tables by name: [jwt.NAME]",
     absent: "none",
     text: "Tokens, see `[jwt.NAME]`.",
+};
+
+static BASIC_AUTH: Nested = Nested {
+    name: "basic_auth",
+    expects: "tables by name: [basic_auth.NAME]",
+    absent: "none",
+    text: "Names and passwords, see `[basic_auth.NAME]`.",
 };
 
 static ROUTES: Nested = Nested {
@@ -330,18 +339,7 @@ fn decode<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Confi
     let security_headers =
         security_headers::read(top.named_tables(&SECURITY_HEADERS, &security_headers::KEYS));
     let consumers = consumers::read(top.named_tables(&CONSUMERS, &consumers::KEYS));
-    let mut authenticators = Named::default();
-    api_keys::read(
-        top.named_tables(&API_KEYS, &api_keys::KEYS),
-        &mut authenticators,
-    );
-    let kept_claims = claims_of(&limits);
-    jwt::read(
-        top.named_tables(&JWT, &jwt::KEYS),
-        &kept_claims,
-        &mut authenticators,
-    );
-    let authenticators = authenticators.list;
+    let authenticators = read_authenticators(&top, &limits);
     let names = routes::Names {
         upstreams: indices(&upstreams, |each| &each.name),
         limits: indices(&limits, |each| &each.name),
@@ -375,6 +373,19 @@ fn decode<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Confi
         authenticators,
         routes,
     })
+}
+
+/// Authenticators of all kinds, in the order in which they are counted.
+fn read_authenticators(top: &Section<'_>, limits: &[LimitConfig]) -> Vec<AuthenticatorConfig> {
+    let mut all = Named::default();
+    api_keys::read(top.named_tables(&API_KEYS, &api_keys::KEYS), &mut all);
+    jwt::read(
+        top.named_tables(&JWT, &jwt::KEYS),
+        &claims_of(limits),
+        &mut all,
+    );
+    basic_auth::read(top.named_tables(&BASIC_AUTH, &basic_auth::KEYS), &mut all);
+    all.list
 }
 
 /// Indices by name.

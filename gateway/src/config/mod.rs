@@ -8,6 +8,7 @@ mod address;
 mod api_keys;
 mod balancing;
 mod bans;
+mod basic_auth;
 mod conditions;
 mod consumers;
 mod cors;
@@ -28,6 +29,7 @@ mod load;
 mod matching;
 mod nearest;
 mod network_lists;
+mod password_file;
 mod reference;
 mod resolved;
 mod respond;
@@ -43,6 +45,7 @@ mod upstreams;
 
 pub use balancing::{Balance, HashKey};
 pub use bans::{BanAnswer, BanCause, BanConfig};
+pub use basic_auth::BasicConfig;
 pub use cors::{CorsConfig, OriginPattern};
 pub use error::{ConfigErrors, Position, Problem};
 pub use filters::{FilterConfig, FilterMode, MediaType, ROUTE_FILTERS_MAX, RouteFilters};
@@ -56,6 +59,7 @@ pub use matching::{
     Pattern, ROUTES_PER_PATH_MAX, TemplateSegment, ValuePattern,
 };
 pub use network_lists::{NetworkListConfig, NetworkMode, NetworkVerdict};
+pub use password_file::{Password, PasswordHash, read as read_password_file};
 pub use reference::reference;
 pub use resolved::{
     AccessConfig, AccessLogConfig, Action, AdminConfig, ApiKey, ApiKeysConfig, AuthenticatorConfig,

@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 
 use super::key::{Keys, Row};
 use super::{
-    api_keys, bans, consumers, cors, filters, jwt, limits, listeners, load, network_lists, respond,
-    rewrite, routes, runtime, security_headers, telemetry, upstreams,
+    api_keys, bans, basic_auth, consumers, cors, filters, jwt, limits, listeners, load,
+    network_lists, respond, rewrite, routes, runtime, security_headers, telemetry, upstreams,
 };
 
 /// The sections in the order of the page.
-static SECTIONS: [&Keys; 25] = [
+static SECTIONS: [&Keys; 26] = [
     &load::KEYS,
     &runtime::KEYS,
     &telemetry::ADMIN_KEYS,
@@ -29,6 +29,7 @@ static SECTIONS: [&Keys; 25] = [
     &consumers::KEYS,
     &api_keys::KEYS,
     &jwt::KEYS,
+    &basic_auth::KEYS,
     &routes::KEYS,
     &respond::KEYS,
     &rewrite::REDIRECT_KEYS,
@@ -120,6 +121,7 @@ mod tests {
             "[jwt.NAME]" => format!(
                 "{listener}{header}\nissuer = 'any'\naudience = 'any'\nkey_file = 'tests/keys/p256.pem'\n{lines}"
             ),
+            "[basic_auth.NAME]" => format!("{listener}{header}\nfile = '/dev/null'\n{lines}"),
             "[api_keys.NAME]" => format!("{listener}{header}\nfile = '/dev/null'\n{lines}"),
             "limits.NAME.overrides" => {
                 format!(
@@ -155,6 +157,7 @@ mod tests {
                 // An empty array of hosts is refused when written: it would say nothing. So are those that open a route.
                 let refused = ["algorithms", "origins"].contains(&row.name())
                     || keys.header == "[filters.NAME]"
+                    || keys.header == "[[listeners]]" && row.name() == "hosts"
                     || keys.header == "[[routes]]"
                         && ["hosts", "auth", "auth_optional", "groups"].contains(&row.name());
                 let Some(value) = default.strip_prefix('`').filter(|_| !refused) else {

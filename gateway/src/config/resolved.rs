@@ -22,6 +22,7 @@ pub use route::{
 
 use super::balancing::Balance;
 use super::bans::BanConfig;
+use super::basic_auth::BasicConfig;
 use super::cors::CorsConfig;
 use super::filters::FilterConfig;
 use super::jwt::JwtConfig;
@@ -97,6 +98,8 @@ pub enum AuthenticatorKind {
     ApiKeys(ApiKeysConfig),
     /// One of `[jwt.NAME]`.
     Jwt(Box<JwtConfig>),
+    /// One of `[basic_auth.NAME]`.
+    Basic(BasicConfig),
 }
 
 macro_rules! algorithms {
@@ -181,6 +184,8 @@ pub enum CredentialPlace {
     Query(String),
     /// In the cookie with this name.
     Cookie(String),
+    /// In `authorization` after `Basic`.
+    Basic,
 }
 
 /// A line of a file of keys.

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use crate::config::{
     AuthenticatorConfig, AuthenticatorKind, Config, ConsumerConfig, FileState, check_secret,
-    file_state, read_key_file, read_key_set,
+    file_state, read_key_file, read_key_set, read_password_file,
 };
-use crate::data::auth::{AuthPlan, KeyTable, Known};
+use crate::data::auth::{AuthPlan, KeyTable, Known, PasswordTable};
 use crate::data::plan::Plan;
 use crate::telemetry::{ProcessMetrics, log};
 
@@ -63,6 +63,15 @@ impl Credentials {
                         Ok(count)
                     };
                     (jwt.source.path(), jwt.state, Arc::new(load))
+                }
+                (AuthenticatorKind::Basic(basic), Known::Passwords(cell, _)) => {
+                    let (file, cell) = (basic.file.clone(), Arc::clone(cell));
+                    let load = move || {
+                        let passwords = read_password_file(&file)?;
+                        cell.store(Arc::new(PasswordTable::new(&passwords)));
+                        Ok(passwords.len())
+                    };
+                    (basic.file.as_path(), basic.state, Arc::new(load))
                 }
                 _ => return None,
             };

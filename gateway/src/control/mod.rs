@@ -10,6 +10,7 @@ pub mod admin;
 pub mod credentials;
 pub mod demo;
 pub mod lifecycle;
+mod passwords;
 pub mod resolve;
 mod serve;
 pub mod signal;

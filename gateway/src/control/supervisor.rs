@@ -17,11 +17,15 @@ use super::access_log::AccessLog;
 use super::admin::AdminState;
 use super::credentials::Credentials;
 use super::lifecycle::{Lifecycle, Phase};
+use super::passwords;
 use super::resolve::Resolver;
 use super::signal::Signal;
 use super::sockets::{Sockets, cannot_listen};
 use super::{ControlHandle, ControlSetup, admin, demo};
-use crate::config::{AdminConfig, Config, DriverChoice, EndpointAddress, LogSink, Steer};
+use crate::config::{
+    AdminConfig, AuthenticatorConfig, AuthenticatorKind, Config, DriverChoice, EndpointAddress,
+    LogSink, Steer,
+};
 use crate::data::plan::{Addresses, Plan};
 use crate::data::upstream::AddressCell;
 use crate::data::worker::{self, Command};
@@ -173,6 +177,10 @@ fn prepare(
     let (events, inbox) = flume::unbounded();
     let signals = events.clone();
     let credentials = Credentials::new(config, &plan);
+    let is_basic = |each: &AuthenticatorConfig| matches!(each.kind, AuthenticatorKind::Basic(_));
+    if config.authenticators.iter().any(is_basic) {
+        passwords::start(&plan.verifications);
+    }
     let control = ControlHandle::start(ControlSetup {
         admin,
         demo,

@@ -28,6 +28,10 @@ pub(super) enum Error {
     MethodNotAllowed(Methods),
     /// Nobody knows the caller.
     Unauthorized(Denied),
+    /// The password for the authenticator with this index has to be verified first.
+    Unverified(usize),
+    /// Too many passwords wait for that.
+    PasswordsBusy,
     /// The caller is known and may not; why.
     Forbidden(&'static str),
     /// The head is longer than the route takes.
@@ -105,6 +109,7 @@ impl Error {
             Self::NoRoute => 404,
             Self::MethodNotAllowed(_) => 405,
             Self::Unauthorized(_) => 401,
+            Self::Unverified(_) | Self::PasswordsBusy => 503,
             Self::Forbidden(_) => 403,
             Self::Banned(banned) => return banned.status,
             Self::HostUnlisted => 421,
@@ -133,6 +138,7 @@ impl Error {
             Self::NoRoute => "no_route",
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::Unauthorized(denied) => denied.reason,
+            Self::Unverified(_) | Self::PasswordsBusy => "passwords_busy",
             Self::Forbidden(reason) => reason,
             Self::Banned(_) => "banned",
             Self::HostUnlisted => "host_unlisted",
@@ -173,6 +179,7 @@ impl Error {
             Self::Chunk(_) => End::BadRequest,
             Self::NoRoute | Self::MethodNotAllowed(_) => End::NoRoute,
             Self::Unauthorized(_) => End::Unauthorized,
+            Self::Unverified(_) | Self::PasswordsBusy => End::Overloaded,
             Self::Forbidden(_) => End::Forbidden,
             Self::Banned(_) => End::Banned,
             Self::HostUnlisted => End::NoRoute,

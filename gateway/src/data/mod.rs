@@ -22,6 +22,7 @@ pub mod route;
 mod spell;
 mod tunnel;
 pub mod upstream;
+pub mod verify;
 pub mod worker;
 
 pub use error::reasons;

@@ -21,6 +21,7 @@ use super::filter::security_headers::SecurityPlan;
 use super::networks::Networks;
 use super::route::RouteTable;
 use super::upstream::{AddressCell, Endpoint, Target, Upstream};
+use super::verify::Verifications;
 use crate::config::{
     Action, ClientIpConfig, Config, EndpointAddress, FilterMode, ListenerConfig, RouteConfig,
     UnderscoreHeaders,
@@ -37,6 +38,8 @@ pub struct Plan {
     pub routes: Vec<RoutePlan>,
     /// What requests must be like, in the order of the config.
     pub(super) filters: Vec<FilterPlan>,
+    /// Where workers leave passwords to verify.
+    pub verifications: Verifications,
     /// Penalties, in the order of the config.
     pub(super) bans: Vec<BanPlan>,
     /// Some route answers the questions of browsers before they come from other origins.
@@ -198,6 +201,7 @@ impl Plan {
                 .zip(config.cors.len()..)
                 .map(|(each, counter)| FilterPlan::new(each, counter))
                 .collect(),
+            verifications: Verifications::default(),
             bans: config
                 .bans
                 .iter()

@@ -17,9 +17,10 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
 use runtime::{Buf, Expiry};
 
-use super::auth::{self, Caller, TakenOut};
+use super::auth::{self, Caller, TakenOut, Verified};
 use super::body::{Sink, Transfer};
 use super::client::Told;
 use super::codec::{BodyFraming, Edits, Fields, RequestHead, Scheme, TargetForm, Version};
@@ -36,7 +37,7 @@ use super::route::Captures;
 use super::tunnel::Unfinished;
 use super::worker::Served;
 use super::{Why, fault, forward};
-use crate::config::{AccessConfig, Action};
+use crate::config::{AccessConfig, Action, ROUTE_AUTH_MAX};
 use crate::telemetry::{LimitOutcome, MetricsWriter};
 
 use decide::{Site, Understood, check_sizes, subject, take_action, understand};
@@ -70,6 +71,8 @@ pub(super) struct Scratch {
     key_part: Vec<u8>,
     /// What is left of the query and the cookies without credentials.
     pub(super) taken_out: TakenOut,
+    /// What came of passwords that had to be verified.
+    verified: ArrayVec<Verified, ROUTE_AUTH_MAX>,
 }
 
 impl Default for Scratch {
@@ -88,6 +91,7 @@ impl Default for Scratch {
             captures: Captures::default(),
             key_part: Vec::new(),
             taken_out: TakenOut::default(),
+            verified: ArrayVec::new(),
         }
     }
 }
@@ -203,7 +207,7 @@ pub(super) async fn handle(
     );
     take_head(connection, scratch, range);
 
-    let decision = decide(connection, &served, scratch, &mut record);
+    let decision = decide(connection, &served, scratch, &mut record).await;
     let result = match decision {
         Ok(Decision::Forward { upstream }) => {
             forward::forward(connection, &served, scratch, &mut record, upstream).await
@@ -285,6 +289,7 @@ impl Drop for Active {
 /// Moves the head out of the reader's buffer; what follows it stays. The shorter of the two is copied.
 fn take_head(connection: &mut Connection, scratch: &mut Scratch, range: Range<usize>) {
     scratch.taken_out.clear();
+    scratch.verified.clear();
     let buf = connection.reader.buf();
     if buf.len() - range.end > range.end {
         scratch.head = Buf::copy_of(&buf.data()[range.clone()]);
@@ -297,8 +302,8 @@ fn take_head(connection: &mut Connection, scratch: &mut Scratch, range: Range<us
     scratch.head = head;
 }
 
-/// Steps 1 to 5. Does not wait.
-fn decide(
+/// Steps 1 to 5. Waits only for a password that has to be verified.
+async fn decide(
     connection: &Connection,
     served: &Served,
     scratch: &mut Scratch,
@@ -325,7 +330,14 @@ fn decide(
         None
     } else {
         let now = connection.worker.clock.unix_micros(record.started) / 1_000_000;
-        identify(served, access, scratch, &understood, now)?
+        match identify(served, access, scratch, &understood, now) {
+            // In a box: no other request pays for the place of this wait.
+            Err(Error::Unverified(by)) => {
+                let asked = (&understood, now, by);
+                Box::pin(guard::identify_verified(served, access, scratch, asked)).await?
+            }
+            caller => caller?,
+        }
     };
     let mut key_part = std::mem::take(&mut scratch.key_part);
     let identity = caller.as_ref().map(Caller::identity);
@@ -354,6 +366,7 @@ fn identify(
         fields,
         key_part,
         taken_out,
+        verified,
         ..
     } = scratch;
     let head = head.data();
@@ -363,6 +376,7 @@ fn identify(
         fields,
         query,
         now,
+        verified,
     };
     let caller = auth::authenticate(access, plans, &served.tables, &asked, key_part);
     // Whatever came of it: a credential is nothing for a log.

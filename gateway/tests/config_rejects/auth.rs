@@ -98,6 +98,17 @@ rejects! {
     one_name_for_two_authenticators(JWT, "[api_keys.main]", r#"file = "/dev/null""#) =>
         ["2:6: error: jwt: [api_keys.NAME] has a `main` too; routes could not tell which"];
 
+    passwords_without_file(LISTENING, "[basic_auth.a]") =>
+        ["2:1: error: basic_auth.a.file: missing; expected a file's path"];
+    a_file_of_passwords_that_is_not_there(LISTENING, "[basic_auth.a]", r#"file = "/nonexistent/users""#) =>
+        ["3:8: error: basic_auth.a.file: /nonexistent/users cannot be read: No such file or directory (os error 2)"];
+    passwords_in_the_configuration_itself(LISTENING, "[basic_auth.a]", r#"file = "/dev/null""#, r#"users = ["a:b"]"#) =>
+        ["4:1: error: basic_auth.a.users: not supported in this version"];
+    a_realm_with_a_quote(LISTENING, "[basic_auth.a]", r#"file = "/dev/null""#, r#"realm = "a\"b""#) =>
+        ["4:9: error: basic_auth.a.realm: a realm is ASCII without quotes and backslashes"];
+    one_name_for_keys_and_passwords(LISTENING, "[basic_auth.main]", r#"file = "/dev/null""#, "[api_keys.main]", r#"file = "/dev/null""#) =>
+        ["2:13: error: basic_auth: [api_keys.NAME] has a `main` too; routes could not tell which"];
+
     a_list_that_does_not_say_what_holds_otherwise(LISTENING, "[network_lists.a]", r#"deny = ["10.0.0.0/8"]"#) =>
         [r#"2:1: error: network_lists.a.otherwise: missing; expected "allow" or "deny""#];
     a_list_of_what_is_no_network(LISTENING, "[network_lists.a]", r#"otherwise = "deny""#, r#"allow = ["10.0.0", "10.0.0.1/8"]"#) =>

@@ -84,7 +84,7 @@ rejects! {
     a_penalty_of_parts_of_a_second(LISTENING, "[bans.a]", r#"penalty = "1500ms""#) =>
         ["3:11: error: bans.a.penalty: only whole seconds are counted here"];
     a_penalty_without_end(LISTENING, "[bans.a]", r#"penalty = "30d""#) =>
-        [r#"3:11: error: bans.a.penalty: must be from "1s" to "7d"; found "30d""#];
+        ["3:11: error: bans.a.penalty: must be from 1s to 7d; found 30d"];
     an_answer_that_is_a_number(LISTENING, "[bans.a]", "answer = 429") =>
         [r#"3:10: error: bans.a.answer: expected "429", "403" or "close"; found an integer"#];
     a_ban_that_is_not_there(LISTENER, r#"ban = "a""#) =>

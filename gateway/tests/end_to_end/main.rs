@@ -22,6 +22,7 @@ mod admin;
 mod api_keys;
 mod balancing;
 mod bans;
+mod basic_auth;
 mod bench;
 mod bounds;
 mod client_address;

@@ -5,6 +5,7 @@
 //! request touches nothing that workers share.
 
 mod api_keys;
+mod basic;
 mod cache;
 mod signature;
 mod take_out;
@@ -18,6 +19,8 @@ use arc_swap::ArcSwap;
 use limiter::KeyHasher;
 
 pub use api_keys::KeyTable;
+pub use basic::PasswordTable;
+use basic::Passwords;
 use cache::TokenCache;
 
 use crate::config::{
@@ -114,6 +117,8 @@ pub enum Known {
     Keys(Cell<KeyTable>),
     /// Keys that tokens are verified with, and what else is asked of a token.
     Tokens(Cell<KeySet>, Box<JwtConfig>),
+    /// Users with what their passwords are verified with, and how many callers a worker remembers.
+    Passwords(Cell<PasswordTable>, u32),
 }
 
 impl AuthPlan {
@@ -136,12 +141,24 @@ impl AuthPlan {
                 let set = Arc::new(ArcSwap::from_pointee(jwt.keys.clone()));
                 (Known::Tokens(set, jwt.clone()), &jwt.from)
             }
+            AuthenticatorKind::Basic(basic) => {
+                let table = PasswordTable::new(&basic.passwords);
+                let cell = Arc::new(ArcSwap::from_pointee(table));
+                (Known::Passwords(cell, basic.cache), &CredentialPlace::Basic)
+            }
         };
         let bearer = matches!(place, CredentialPlace::Header(name) if name == AUTHORIZATION)
             || matches!(known, Known::Tokens(..));
         let scheme = if bearer { "Bearer" } else { "ApiKey" };
+        let challenge = match &config.kind {
+            // RFC 7617, 2.1: names and passwords are UTF-8 here.
+            AuthenticatorKind::Basic(basic) => {
+                format!("Basic realm=\"{}\", charset=\"UTF-8\"", basic.realm)
+            }
+            _ => format!("{scheme} realm=\"{}\"", config.name),
+        };
         Self {
-            challenge: format!("{scheme} realm=\"{}\"", config.name),
+            challenge,
             place: place.clone(),
             forward_credentials: config.forward_credentials,
             known,
@@ -161,6 +178,7 @@ pub(in crate::data) struct Tables(Vec<Table>);
 enum Table {
     Keys(RefCell<Rc<Seen>>),
     Tokens(RefCell<Tokens>),
+    Passwords(RefCell<Passwords>),
 }
 
 /// A table as one worker holds it; counting its users costs no shared write.
@@ -183,6 +201,11 @@ impl Tables {
                 set: cell.load_full(),
                 cache: TokenCache::new(config.cache as usize),
             })),
+            Known::Passwords(cell, cache) => {
+                let most = *cache as usize;
+                let passwords = Passwords::new(cell.load_full(), most, plan.hasher);
+                Table::Passwords(RefCell::new(passwords))
+            }
         };
         Self(plans.iter().map(see).collect())
     }
@@ -206,15 +229,85 @@ impl Tables {
                         tokens.cache.clear();
                     }
                 }
+                (Table::Passwords(passwords), Known::Passwords(cell, _)) => {
+                    let newest = cell.load();
+                    let mut passwords = passwords.borrow_mut();
+                    if !Arc::ptr_eq(&newest, &passwords.table) {
+                        passwords.replace(Arc::clone(&newest));
+                    }
+                }
                 _ => debug_assert!(false, "tables are made in the order of the plans"),
             }
         }
     }
 }
 
+/// A password that has to be verified before anybody can say whose it is.
+pub(in crate::data) struct Unverified {
+    pub(in crate::data) table: Arc<PasswordTable>,
+    pub(in crate::data) user: Box<str>,
+    pub(in crate::data) password: Vec<u8>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub(in crate::data) struct Verified {
+    /// The authenticator, by its index in the plan.
+    pub(in crate::data) by: usize,
+    /// Whose it is; `None`: it is wrong.
+    pub(in crate::data) identity: Option<Rc<Identity>>,
+}
+
+impl Tables {
+    /// What is to be verified of a credential for the authenticator `by`; `None`: it is no name and password.
+    pub(in crate::data) fn unverified(&self, by: usize, credential: &[u8]) -> Option<Unverified> {
+        let Table::Passwords(passwords) = self.0.get(by)? else {
+            return None;
+        };
+        let (user, password) = basic::parse(credential)?;
+        Some(Unverified {
+            table: Arc::clone(&passwords.borrow().table),
+            user,
+            password,
+        })
+    }
+
+    /// Whose a credential is that was right by `table`; remembers it, unless there is a newer table.
+    pub(in crate::data) fn remember(
+        &self,
+        (by, plan): (usize, &AuthPlan),
+        table: &Arc<PasswordTable>,
+        credential: &[u8],
+        user: &str,
+    ) -> Rc<Identity> {
+        let identity = Rc::new(Identity::of(user, &plan.consumers));
+        if let Some(Table::Passwords(passwords)) = self.0.get(by) {
+            let mut passwords = passwords.borrow_mut();
+            if Arc::ptr_eq(table, &passwords.table) {
+                passwords.put(credential, plan.hasher, Rc::clone(&identity));
+            }
+        }
+        identity
+    }
+}
+
+/// Why a credential names nobody.
+enum Unknown {
+    /// It is wrong.
+    Wrong(&'static str),
+    /// Nobody can say yet.
+    Unverified,
+}
+
+impl From<&'static str> for Unknown {
+    fn from(reason: &'static str) -> Self {
+        Self::Wrong(reason)
+    }
+}
+
 impl Table {
     /// Whose credential this is, at a second of Unix time.
-    fn judge(&self, plan: &AuthPlan, credential: &[u8], now: u64) -> Result<Caller, &'static str> {
+    fn judge(&self, plan: &AuthPlan, credential: &[u8], now: u64) -> Result<Caller, Unknown> {
         match (self, &plan.known) {
             (Self::Keys(seen), _) => {
                 let table = seen.borrow();
@@ -234,7 +327,13 @@ impl Table {
                 tokens.cache.put(hash, credential, known, verified.until);
                 Ok(Caller(Who::Told(identity)))
             }
-            (Self::Tokens(_), Known::Keys(_)) => Err("authenticator_mismatch"),
+            (Self::Passwords(passwords), _) => {
+                let known = passwords.borrow_mut().find(credential, plan.hasher);
+                known
+                    .map(|identity| Caller(Who::Told(identity)))
+                    .ok_or(Unknown::Unverified)
+            }
+            (Self::Tokens(_), _) => Err("authenticator_mismatch".into()),
         }
     }
 }
@@ -281,6 +380,8 @@ pub(in crate::data) struct Request<'a> {
     pub(in crate::data) query: Option<&'a [u8]>,
     /// When it came, in seconds of Unix time.
     pub(in crate::data) now: u64,
+    /// What came of passwords of it that had to be verified.
+    pub(in crate::data) verified: &'a [Verified],
 }
 
 /// Asks the authenticators of a route. `None`: it lets nobody in particular in.
@@ -289,7 +390,8 @@ pub(in crate::data) struct Request<'a> {
 ///
 /// # Errors
 ///
-/// [`Error::Unauthorized`]: no authenticator knows the caller. [`Error::Forbidden`]: it is in none of the route's groups.
+/// [`Error::Unverified`]: the credential in `buffer` is a password that has to be verified first; its outcome belongs into
+/// `Request::verified`. [`Error::Unauthorized`]: no authenticator knows the caller. [`Error::Forbidden`]: it is in none of the route's groups.
 pub(in crate::data) fn authenticate(
     access: &AccessConfig,
     plans: &[AuthPlan],
@@ -305,8 +407,14 @@ pub(in crate::data) fn authenticate(
         let plan = &plans[index];
         let found = match request.credential(&plan.place, buffer) {
             Credential::None => continue,
-            Credential::Several => Err("credentials_several"),
-            Credential::One => tables.0[index].judge(plan, buffer, request.now),
+            Credential::Several => Err(Unknown::Wrong("credentials_several")),
+            Credential::One => match request.verified.iter().find(|each| each.by == index) {
+                Some(Verified { identity, .. }) => {
+                    let caller = identity.clone().map(|identity| Caller(Who::Told(identity)));
+                    caller.ok_or(Unknown::Wrong("password_wrong"))
+                }
+                None => tables.0[index].judge(plan, buffer, request.now),
+            },
         };
         match found {
             Ok(caller) => {
@@ -318,13 +426,14 @@ pub(in crate::data) fn authenticate(
                 };
             }
             // The first wrong one is told.
-            Err(reason) if denied.by.is_none() => {
+            Err(Unknown::Unverified) => return Err(Error::Unverified(index)),
+            Err(Unknown::Wrong(reason)) if denied.by.is_none() => {
                 denied = Denied {
                     reason,
                     by: Some(index),
                 };
             }
-            Err(_) => {}
+            Err(Unknown::Wrong(_)) => {}
         }
     }
     if access.optional && denied.by.is_none() {
@@ -369,8 +478,17 @@ impl Request<'_> {
                 let bearers = self
                     .fields
                     .values(self.head, name.as_bytes())
-                    .filter_map(bearer);
+                    .filter_map(|value| after_scheme(value, b"Bearer"));
                 only(bearers, buffer, |value, buffer| {
+                    buffer.extend_from_slice(value)
+                })
+            }
+            CredentialPlace::Basic => {
+                let ours = self
+                    .fields
+                    .values(self.head, AUTHORIZATION.as_bytes())
+                    .filter_map(|value| after_scheme(value, b"Basic"));
+                only(ours, buffer, |value, buffer| {
                     buffer.extend_from_slice(value)
                 })
             }
@@ -414,11 +532,11 @@ fn only<T>(
     }
 }
 
-/// What follows `Bearer` (RFC 6750, 2.1; the scheme without case).
-fn bearer(value: &[u8]) -> Option<&[u8]> {
-    let (scheme, rest) = value.split_at_checked(b"Bearer".len())?;
-    let token = rest.strip_prefix(b" ")?.trim_ascii();
-    scheme.eq_ignore_ascii_case(b"Bearer").then_some(token)
+/// What follows a scheme (RFC 9110, 11.4; the scheme without case).
+fn after_scheme<'a>(value: &'a [u8], expected: &[u8]) -> Option<&'a [u8]> {
+    let (scheme, rest) = value.split_at_checked(expected.len())?;
+    let credential = rest.strip_prefix(b" ")?.trim_ascii();
+    scheme.eq_ignore_ascii_case(expected).then_some(credential)
 }
 
 pub(in crate::data) use take_out::{TakenOut, take_out};

@@ -91,6 +91,7 @@ pub(in crate::data) fn take_out(
             CredentialPlace::Header(name) if withhold => {
                 fields.withhold(head, name.as_bytes());
             }
+            CredentialPlace::Basic if withhold => fields.withhold(head, b"authorization"),
             CredentialPlace::Query(name) => {
                 let Some(query) = query else { continue };
                 let holds = |pair: &[u8]| is_parameter(pair, name);
@@ -114,7 +115,7 @@ pub(in crate::data) fn take_out(
                     fields.withhold(head, b"cookie");
                 }
             }
-            CredentialPlace::Header(_) | CredentialPlace::Cookie(_) => {}
+            CredentialPlace::Header(_) | CredentialPlace::Cookie(_) | CredentialPlace::Basic => {}
         }
     }
 }

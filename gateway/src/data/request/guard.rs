@@ -1,10 +1,14 @@
-//! What may refuse a request before anybody asks who calls. Does not wait.
+//! What may refuse a request before anybody asks who calls, and the one wait there is when somebody does.
 
 use limiter::Key;
 
-use super::Scratch;
+use std::rc::Rc;
+use std::sync::Arc;
+
 use super::decide::{Site, Understood, count_only, find_route};
-use crate::config::FilterMode;
+use super::{Scratch, identify};
+use crate::config::{AccessConfig, FilterMode};
+use crate::data::auth::{Caller, Identity, Verified};
 use crate::data::codec::{Method, RequestHead};
 use crate::data::connection::Connection;
 use crate::data::error::Error;
@@ -13,6 +17,8 @@ use crate::data::filter::networks;
 use crate::data::log::Record;
 use crate::data::plan::Plan;
 use crate::data::route::{Asked, Captures};
+use crate::data::verify::Job;
+use crate::data::worker::Served;
 use crate::telemetry::FilterOutcome;
 
 /// Asks the lists of networks of a route, and counts what each says.
@@ -171,4 +177,52 @@ pub(super) fn ask_filters(
         }
     }
     Ok(())
+}
+
+/// As [`identify`], where that needs a password verified, `by` first: left to other threads, while this one serves others.
+pub(super) async fn identify_verified(
+    served: &Served,
+    access: &AccessConfig,
+    scratch: &mut Scratch,
+    (understood, now, mut by): (&Understood, u64, usize),
+) -> Result<Option<Caller>, Error> {
+    loop {
+        // It is where the authenticator has put it.
+        let credential = std::mem::take(&mut scratch.key_part);
+        let identity = verify(served, by, &credential).await?;
+        scratch.key_part = credential;
+        // A route has no more authenticators than this holds, and none is asked for twice.
+        let _full = scratch.verified.try_push(Verified { by, identity });
+        match identify(served, access, scratch, understood, now) {
+            Err(Error::Unverified(next)) if next != by => by = next,
+            Err(Error::Unverified(_)) => return Err(Error::PasswordsBusy),
+            caller => return caller,
+        }
+    }
+}
+
+/// Whose credential this is, by the authenticator `by`; `None`: nobody's.
+async fn verify(
+    served: &Served,
+    by: usize,
+    credential: &[u8],
+) -> Result<Option<Rc<Identity>>, Error> {
+    let Some(unverified) = served.tables.unverified(by, credential) else {
+        return Ok(None);
+    };
+    let (answer, answered) = flume::bounded(1);
+    let (table, user) = (Arc::clone(&unverified.table), unverified.user.clone());
+    let job = Job {
+        table: unverified.table,
+        user: unverified.user,
+        password: unverified.password,
+        answer,
+    };
+    if !served.plan.verifications.leave(job) {
+        return Err(Error::PasswordsBusy);
+    }
+    // No answer: the thread died on it.
+    let is_right = answered.recv_async().await.unwrap_or(false);
+    let plan = (by, &served.plan.authenticators[by]);
+    Ok(is_right.then(|| served.tables.remember(plan, &table, credential, &user)))
 }
