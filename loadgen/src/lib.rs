@@ -14,6 +14,7 @@ mod connection;
 mod gateway_config;
 pub mod keys;
 mod live;
+mod nearest;
 pub mod plan;
 pub mod rate;
 pub mod replay;

@@ -19,7 +19,9 @@ use std::collections::BTreeMap;
 
 use http::Method;
 use serde::Deserialize;
+use toml::Spanned;
 
+use crate::nearest::did_you_mean;
 use crate::plan::Expected;
 use crate::request::{self, RequestSpec};
 
@@ -31,7 +33,7 @@ const WEIGHT_MAX: u32 = 1_000_000;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawScenario {
-    requests: Vec<RawRequest>,
+    requests: Vec<Spanned<RawRequest>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -62,6 +64,8 @@ pub(crate) struct Entry {
     pub(crate) request: RequestSpec,
     /// `None`: as for the whole run.
     pub(crate) expected: Option<Expected>,
+    /// Where it stands in the scenario, for messages; empty where there is none.
+    pub(crate) place: String,
 }
 
 /// Reads a scenario.
@@ -70,19 +74,33 @@ pub(crate) struct Entry {
 ///
 /// Not TOML, an unknown key, a value out of bounds; the text says which request.
 pub(crate) fn parse(text: &str, keep_alive: bool) -> Result<Vec<Entry>, String> {
-    let raw: RawScenario = toml::from_str(text).map_err(|error| error.to_string())?;
+    let raw: RawScenario = toml::from_str(text)
+        .map_err(|error| format!("{}{}", error.to_string().trim_end(), meant(error.message())))?;
     if raw.requests.is_empty() || raw.requests.len() > REQUESTS_MAX {
         return Err(format!("a scenario has 1 to {REQUESTS_MAX} requests"));
     }
     let entries = raw.requests.into_iter().zip(1..);
     entries
         .map(|(raw, number)| {
-            resolve(raw, keep_alive).map_err(|why| format!("request {number}: {why}"))
+            let before = text.get(..raw.span().start).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            let place = format!("line {line}, request {number}: ");
+            resolve(raw.into_inner(), keep_alive, place.clone())
+                .map_err(|why| format!("{place}{why}"))
         })
         .collect()
 }
 
-fn resolve(raw: RawRequest, keep_alive: bool) -> Result<Entry, String> {
+/// What an unknown key may have meant, from serde's message on it: `unknown field X, expected one of ...`.
+fn meant(message: &str) -> String {
+    let mut names = message.split('`').skip(1).step_by(2);
+    match names.next() {
+        Some(unknown) if message.starts_with("unknown field") => did_you_mean(unknown, names),
+        _ => String::new(),
+    }
+}
+
+fn resolve(raw: RawRequest, keep_alive: bool, place: String) -> Result<Entry, String> {
     if !(1..=WEIGHT_MAX).contains(&raw.weight) {
         return Err(format!(
             "weight {} is not between 1 and {WEIGHT_MAX}",
@@ -114,6 +132,7 @@ fn resolve(raw: RawRequest, keep_alive: bool) -> Result<Entry, String> {
             keep_alive,
         },
         expected,
+        place,
     })
 }
 
@@ -141,14 +160,18 @@ mod tests {
         for (text, told) in [
             ("", "requests"),
             ("requests = []", "1 to 1000"),
-            ("[[requests]]\npath = '/'\nwieght = 1", "wieght"),
+            (
+                "[[requests]]\npath = '/'\nwieght = 1",
+                "; did you mean `weight`?",
+            ),
+            ("[[request]]\npath = '/'", "; did you mean `requests`?"),
             (
                 "[[requests]]\npath = '/'\nweight = 0",
                 "request 1: weight 0",
             ),
             (
                 "[[requests]]\npath = '/'\n[[requests]]\npath = '/'\nmethod = 'A B'",
-                "request 2: `A B`",
+                "line 3, request 2: `A B`",
             ),
             ("[[requests]]\npath = '/'\nexpect = []", "expect"),
             (

@@ -107,7 +107,8 @@ impl Target {
         match &self.place {
             Place::Unix(path) => Ok(Endpoint::Unix(path.clone())),
             Place::Tcp { host, port } => (host.as_str(), *port)
-                .to_socket_addrs()?
+                .to_socket_addrs()
+                .map_err(|error| io::Error::new(error.kind(), format!("`{host}`: {error}")))?
                 .next()
                 .map(Endpoint::Tcp)
                 .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address")),

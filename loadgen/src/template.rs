@@ -3,6 +3,7 @@
 use runtime::Buf;
 
 use crate::keys::Key;
+use crate::nearest::did_you_mean;
 
 /// The values of one request.
 #[derive(Clone, Copy, Debug, Default)]
@@ -126,6 +127,9 @@ impl Template {
     }
 }
 
+/// What a template may have.
+const PLACES: [&str; 4] = ["${counter}", "${random}", "${key}", "${key_ip}"];
+
 fn pieces(bytes: &[u8]) -> Result<Vec<Piece>, String> {
     let mut pieces = Vec::new();
     let mut rest = bytes;
@@ -145,9 +149,10 @@ fn pieces(bytes: &[u8]) -> Result<Vec<Piece>, String> {
             b"${key}" => Piece::Key,
             b"${key_ip}" => Piece::KeyAddress,
             _ => {
+                let place = String::from_utf8_lossy(place);
                 return Err(format!(
-                    "`{}` is not one of ${{counter}}, ${{random}}, ${{key}} and ${{key_ip}}",
-                    String::from_utf8_lossy(place)
+                    "`{place}` is not one of ${{counter}}, ${{random}}, ${{key}} and ${{key_ip}}{}",
+                    did_you_mean(&place, PLACES)
                 ));
             }
         });

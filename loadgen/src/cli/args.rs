@@ -397,7 +397,14 @@ impl RunArgs {
         };
         let kinds = entries
             .into_iter()
-            .map(|entry| self.kind(entry, &target, &key_as, limited))
+            .map(|entry| {
+                let place = match &self.scenario {
+                    Some(file) => format!("{}: {}", file.display(), entry.place),
+                    None => String::new(),
+                };
+                let kind = self.kind(entry, &target, &key_as, limited);
+                kind.map_err(|why| format!("{place}{why}"))
+            })
             .collect::<Result<Vec<_>, _>>()
             .map_err(Error::usage)?;
         let in_request = kinds.iter().any(|kind| kind.template.has_key());
@@ -443,6 +450,7 @@ impl RunArgs {
                 keep_alive: !self.no_keepalive,
             },
             expected: None,
+            place: String::new(),
         })
     }
 

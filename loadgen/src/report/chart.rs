@@ -105,10 +105,10 @@ impl Range {
     }
 }
 
-/// The next of 1, 2, 4, 8 and 10 times a power of ten: each divides by four into round numbers, or nearly.
+/// The next of 1, 2, 4, 6, 8 and 10 times a power of ten: each divides by four into round numbers, or nearly.
 fn nice_above(value: f64) -> f64 {
     let power = 10_f64.powf(value.log10().floor());
-    let steps = [1.0, 2.0, 4.0, 8.0, 10.0];
+    let steps = [1.0, 2.0, 4.0, 6.0, 8.0, 10.0];
     steps
         .into_iter()
         .map(|step| step * power)

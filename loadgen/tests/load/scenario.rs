@@ -104,9 +104,16 @@ fn headers_and_bodies_come_from_the_file_and_common_headers_from_the_arguments()
 fn a_scenario_that_cannot_be_read_is_2_and_named() {
     let broken = file("broken", "[[requests]]\npath = '/'\nwieght = 2");
     let key = file("key", "[[requests]]\npath = '/${key}'");
+    let place = file(
+        "place",
+        "# a mix\n[[requests]]\npath = '/a'\n[[requests]]\npath = '/${kye}'",
+    );
     for (path, told) in [
-        (&broken, "wieght"),
+        (&broken, "did you mean `weight`?"),
+        (&broken, "line 3, column 1"),
         (&key, "--keys"),
+        (&place, "line 4, request 2: `${kye}`"),
+        (&place, "did you mean `${key}`?"),
         (&PathBuf::from("/no/such.toml"), "/no/such.toml"),
     ] {
         let output = load()
@@ -120,5 +127,6 @@ fn a_scenario_that_cannot_be_read_is_2_and_named() {
         assert!(stderr.contains(told), "{stderr}");
     }
     std::fs::remove_file(broken).unwrap();
+    std::fs::remove_file(place).unwrap();
     std::fs::remove_file(key).unwrap();
 }
