@@ -5,13 +5,10 @@ const SLIPS_MAX: usize = 2;
 
 /// `; did you mean X?` for the candidate nearest to `word`, or nothing where none is near. Cost: the product of the lengths
 /// for each.
-pub(crate) fn did_you_mean<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> String {
+pub(crate) fn did_you_mean(word: &str, candidates: &[&str]) -> String {
     let near = candidates
-        .into_iter()
-        .map(|candidate| (slips(word, candidate), candidate))
+        .iter()
+        .map(|&candidate| (slips(word, candidate), candidate))
         .filter(|&(slips, candidate)| slips <= SLIPS_MAX && slips < candidate.len().min(word.len()))
         .min();
     near.map_or_else(String::new, |(_, name)| format!("; did you mean `{name}`?"))
@@ -53,11 +50,11 @@ mod tests {
             ("metod", "method"),
             ("Name", "name"),
         ] {
-            let text = did_you_mean(word, names);
+            let text = did_you_mean(word, &names);
             assert_eq!(text, format!("; did you mean `{meant}`?"));
         }
         for word in ["", "x", "colour"] {
-            assert_eq!(did_you_mean(word, names), "");
+            assert_eq!(did_you_mean(word, &names), "");
         }
     }
 }

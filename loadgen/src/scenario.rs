@@ -95,7 +95,9 @@ pub(crate) fn parse(text: &str, keep_alive: bool) -> Result<Vec<Entry>, String> 
 fn meant(message: &str) -> String {
     let mut names = message.split('`').skip(1).step_by(2);
     match names.next() {
-        Some(unknown) if message.starts_with("unknown field") => did_you_mean(unknown, names),
+        Some(unknown) if message.starts_with("unknown field") => {
+            did_you_mean(unknown, &names.collect::<Vec<_>>())
+        }
         _ => String::new(),
     }
 }

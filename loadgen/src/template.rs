@@ -152,7 +152,7 @@ fn pieces(bytes: &[u8]) -> Result<Vec<Piece>, String> {
                 let place = String::from_utf8_lossy(place);
                 return Err(format!(
                     "`{place}` is not one of ${{counter}}, ${{random}}, ${{key}} and ${{key_ip}}{}",
-                    did_you_mean(&place, PLACES)
+                    did_you_mean(&place, &PLACES)
                 ));
             }
         });
