@@ -155,6 +155,9 @@ fn write_accuracy(page: &mut String, report: &Report) -> fmt::Result {
 
 fn write_mode(page: &mut String, report: &Report) -> fmt::Result {
     match (&report.rate, report.arrivals, report.pacing) {
+        (Some(log), Some("replay"), Some(pacing)) => {
+            write!(page, "open loop, replay of {log} ({pacing})")?;
+        }
         (Some(rate), Some(arrivals), Some(pacing)) => {
             write!(page, "open loop, {rate} requests/s ({arrivals}, {pacing})")?;
         }
