@@ -105,7 +105,9 @@ impl Live {
         let (columns, rows) = size.map_or((COLUMNS, usize::MAX), |size| {
             (usize::from(size.ws_col), usize::from(size.ws_row))
         });
+        // Some say 0 for what they do not know.
         let columns = if columns == 0 { COLUMNS } else { columns };
+        let rows = if rows == 0 { usize::MAX } else { rows };
         let lines = self.panel.lines(columns.saturating_sub(1));
         if columns < COLUMNS_MIN || rows.saturating_sub(1) < lines.len() {
             // Lines that wrap, or that have scrolled away, cannot be written over.

@@ -1,6 +1,7 @@
 //! What a run leaves behind: HTML, CSV, and the lines while it runs.
 
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use crate::support::{Upstream, load};
 
@@ -122,6 +123,53 @@ fn the_live_view_is_plain_lines_where_it_is_asked_for_and_no_terminal() {
     );
     assert_eq!(lines("auto"), "");
     assert_eq!(lines("never"), "");
+}
+
+/// Runs `arguments` on a terminal of `script`'s; all that came to it. `None`: the test is skipped, loudly.
+fn on_a_terminal(arguments: &str) -> Option<String> {
+    let program = load().get_program().to_str().unwrap().to_owned();
+    let output = Command::new("script")
+        .args(["-qec", &format!("{program} {arguments}"), "/dev/null"])
+        .env("TERM", "xterm")
+        .env_remove("NO_COLOR")
+        .stdin(Stdio::null())
+        .output();
+    match output {
+        Ok(output) => Some(String::from_utf8(output.stdout).unwrap()),
+        Err(error) => {
+            let said =
+                format!("SKIPPED (script(1) cannot be run: {error}; no terminal to look at)");
+            assert!(std::env::var("CI").as_deref() != Ok("true"), "{said}");
+            // Past the harness, which keeps what passing tests print.
+            std::io::Write::write_all(&mut std::io::stderr(), format!("{said}\n").as_bytes())
+                .unwrap();
+            None
+        }
+    }
+}
+
+#[test]
+fn the_live_view_is_a_panel_that_is_written_over_on_a_terminal_and_gone_at_the_end() {
+    let upstream = Upstream::start("auto");
+    let url = upstream.url("/");
+    let run = format!("--rate 200 -d 1s --lag-max 60s {url}");
+    let Some(shown) = on_a_terminal(&run) else {
+        return;
+    };
+    for part in ["so far", "of 200/s", "errors", "lag"] {
+        assert!(shown.contains(part), "{part}: {shown:?}");
+    }
+    // Back to its first line, at least once, and then all of it is taken away before the summary.
+    let up = "\x1b[9A\r";
+    assert!(shown.matches(up).count() >= 2, "{shown:?}");
+    let (panel, summary) = shown.rsplit_once("\x1b[9A\r\x1b[J").unwrap();
+    assert!(
+        panel.contains("so far") && !summary.contains("so far"),
+        "{shown:?}"
+    );
+    assert!(summary.contains("requests   200 sent"), "{shown:?}");
+    let none = on_a_terminal(&format!("--live never {run}")).unwrap();
+    assert!(!none.contains('\x1b'), "{none:?}");
 }
 
 #[test]
