@@ -147,9 +147,8 @@ impl Place {
         let _gone = PLACES.try_with(|places| places.borrow_mut().give(self, PLACES_MAX));
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, armed: &mut bool) -> Poll<io::Result<usize>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let (result, buf) = std::task::ready!(self.slot.as_mut().poll(cx));
-        *armed = false;
         self.buf = buf;
         Poll::Ready(result)
     }
@@ -240,6 +239,7 @@ impl Reader {
             buf.reserve(buf.capacity());
         }
         let buf = std::mem::replace(buf, Buf::empty());
+        self.socket.began();
         place.slot.as_mut().start(&self.socket, buf);
         self.armed = true;
     }
@@ -252,7 +252,12 @@ impl Reader {
 
     fn poll_armed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         match &mut self.place {
-            Some(place) => place.poll(cx, &mut self.armed),
+            Some(place) => {
+                let result = std::task::ready!(place.poll(cx));
+                self.armed = false;
+                self.socket.ended();
+                Poll::Ready(result)
+            }
             None => {
                 debug_assert!(false, "polled without a read");
                 Poll::Pending
@@ -319,6 +324,7 @@ impl Reader {
     fn forget(&mut self) {
         if let Some(place) = &mut self.place {
             place.slot.as_mut().forget();
+            self.socket.ended();
         }
         self.armed = false;
     }

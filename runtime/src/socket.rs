@@ -5,10 +5,11 @@
               writer at a time is what its own `into_split` allows, which offers neither readiness nor cancellation"
 )]
 
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::path::Path;
@@ -29,7 +30,9 @@ use crate::limits::check_reserve;
 /// kernel has given back the last buffer.
 pub struct Socket {
     /// Also of a Unix socket: what is done with it here is the same, and the path of a request has no branch for it.
-    stream: UnsafeCell<TcpStream>,
+    stream: UnsafeCell<ManuallyDrop<TcpStream>>,
+    /// Operations that were begun and whose end nobody has seen. Never too few; one that was given up counts for ever.
+    under_way: Cell<u32>,
 }
 
 impl fmt::Debug for Socket {
@@ -41,7 +44,8 @@ impl fmt::Debug for Socket {
 impl From<TcpStream> for Socket {
     fn from(stream: TcpStream) -> Self {
         Self {
-            stream: UnsafeCell::new(stream),
+            stream: UnsafeCell::new(ManuallyDrop::new(stream)),
+            under_way: Cell::new(0),
         }
     }
 }
@@ -67,7 +71,31 @@ impl AsFd for Socket {
     }
 }
 
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // SAFETY: taken once, and `self` is gone after this.
+        let stream = unsafe { ManuallyDrop::take(self.stream.get_mut()) };
+        // By the driver a close is an operation, one more that cancels it in vain, and a piece of the heap. It must be
+        // the driver's where an operation still has a share in the descriptor, which is closed after its end.
+        if self.under_way.get() == 0 {
+            // SAFETY: the descriptor was the stream's own, and is now of nobody else.
+            drop(unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) });
+        }
+    }
+}
+
 impl Socket {
+    /// An operation begins; [`Socket::ended`] when its result is there.
+    pub(crate) fn began(&self) {
+        self.under_way.set(self.under_way.get() + 1);
+    }
+
+    /// The future of an operation was ready.
+    pub(crate) fn ended(&self) {
+        debug_assert!(self.under_way.get() > 0, "ends what has not begun");
+        self.under_way.set(self.under_way.get().saturating_sub(1));
+    }
+
     /// The address of this end; `None`: a Unix socket, or one that is gone. Costs a system call.
     #[must_use]
     pub fn local_address(&self) -> Option<SocketAddr> {
@@ -102,8 +130,8 @@ impl Socket {
 
     /// Starts to read, appending to `buf`. 0 bytes: the end.
     ///
-    /// At most one at a time; [`crate::Reader`] keeps that. On a ring the operation is under way when this returns, on
-    /// epoll when the future is polled. On a ring, dropping the future may lose bytes.
+    /// At most one at a time; [`crate::Reader`] keeps that, and counts it by [`Socket::began`]. On a ring the operation is
+    /// under way when this returns, on epoll when the future is polled. On a ring, dropping the future may lose bytes.
     pub(crate) fn recv(&self, buf: Buf) -> impl Future<Output = (io::Result<usize>, Buf)> + use<> {
         debug_assert!(buf.spare() > 0, "a read into no space looks like the end");
         // SAFETY: `read` clones the descriptor and takes the buffer; it uses `&mut` only until it returns, and the
@@ -151,7 +179,9 @@ impl Socket {
             if buf.is_empty() {
                 break Ok(());
             }
+            self.began();
             let (sent, back) = self.send(buf).await;
+            self.ended();
             buf = back;
             match sent {
                 Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
@@ -188,7 +218,18 @@ impl Socket {
     pub async fn readable(&self) -> io::Result<()> {
         // SAFETY: a shared borrow: `readable` takes `&self` and clones the descriptor.
         let stream = unsafe { &*self.stream.get() };
-        stream.readable(false).await
+        self.began();
+        let result = stream.readable(false).await;
+        self.ended();
+        result
+    }
+
+    /// Whether bytes are there that nobody has read. Costs a system call.
+    #[must_use]
+    pub fn has_unread(&self) -> bool {
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        let mut byte = [MaybeUninit::uninit()];
+        matches!(SockRef::from(self).recv_with_flags(&mut byte, flags), Ok(count) if count > 0)
     }
 
     /// The peer has reset the connection, or both sides have ended it; with `or_ended` also: the peer has. Reads nothing,
@@ -225,4 +266,60 @@ impl Socket {
 pub fn pair() -> io::Result<(Rc<Socket>, Rc<Socket>)> {
     let (left, right) = UnixStream::pair()?;
     Ok((Rc::new(left.try_into()?), Rc::new(right.try_into()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Choice, Executor, Options, Reader};
+
+    fn on_both_drivers(test: impl AsyncFn()) {
+        for choice in [Choice::Auto, Choice::Epoll] {
+            let options = Options {
+                choice,
+                entries: 256,
+            };
+            Executor::new(options).unwrap().block_on(test());
+        }
+    }
+
+    #[test]
+    fn a_socket_that_nothing_uses_is_closed_when_it_is_dropped() {
+        on_both_drivers(async || {
+            let (left, right) = pair().unwrap();
+            let (sent, _) = left.send_all(Buf::copy_of(b"bye"), |_| {}).await;
+            sent.unwrap();
+            drop(left);
+            // Without a turn of the driver in between.
+            assert!(right.is_gone(true));
+            assert!(right.has_unread());
+        });
+    }
+
+    #[test]
+    fn a_socket_that_a_read_still_uses_is_closed_after_the_read() {
+        on_both_drivers(async || {
+            let (left, right) = pair().unwrap();
+            let mut reader = Reader::new(Rc::clone(&left));
+            reader.arm();
+            drop((reader, left));
+            let mut other = Reader::new(right);
+            assert_eq!(other.fill().await.unwrap(), 0);
+        });
+    }
+
+    #[test]
+    fn unread_bytes_are_seen_and_stay() {
+        on_both_drivers(async || {
+            let (left, right) = pair().unwrap();
+            assert!(!right.has_unread());
+            let (sent, _) = left.send_all(Buf::copy_of(b"x"), |_| {}).await;
+            sent.unwrap();
+            assert!(right.has_unread() && right.has_unread());
+            let mut reader = Reader::new(Rc::clone(&right));
+            assert_eq!(reader.fill().await.unwrap(), 1);
+            drop(left);
+            assert!(!right.has_unread(), "the end is no byte");
+        });
+    }
 }

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 
+use arrayvec::ArrayString;
 use limiter::Key;
 
 use super::codec::{Fields, Hops};
@@ -46,6 +47,31 @@ impl Told {
     pub(super) fn forwarded(&self) -> &[u8] {
         &self.forwarded
     }
+}
+
+/// An address as text. IPv4 by hand: the formatting of the standard library is a tenth of what a connection costs.
+pub(super) fn text_of(address: IpAddr) -> Box<str> {
+    let IpAddr::V4(v4) = address else {
+        return address.to_string().into();
+    };
+    let mut text = ArrayString::<15>::new();
+    for (place, octet) in v4.octets().into_iter().enumerate() {
+        if place > 0 {
+            text.push('.');
+        }
+        if octet >= 100 {
+            text.push(digit(octet / 100));
+        }
+        if octet >= 10 {
+            text.push(digit(octet / 10 % 10));
+        }
+        text.push(digit(octet % 10));
+    }
+    text.as_str().into()
+}
+
+fn digit(number: u8) -> char {
+    char::from(b'0' + number)
 }
 
 /// The client of a request and its key in limits by address; writes what is told of it to `told`.
@@ -96,4 +122,18 @@ fn put_node(header: ClientHeader, hop: IpAddr, out: &mut Vec<u8>) {
         IpAddr::V4(v4) => write!(out, "for={v4}"),
         IpAddr::V6(v6) => write!(out, "for=\"[{v6}]\""),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_reads_as_the_standard_library_writes_it() {
+        let each_octet = (0..=255).map(|octet| IpAddr::from([octet, 255 - octet, octet / 10, 0]));
+        let others = ["::1", "2001:db8::ff"].map(|text| text.parse().unwrap());
+        for address in each_octet.chain(others) {
+            assert_eq!(*text_of(address), *address.to_string());
+        }
+    }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use runtime::{Buf, Deadline, Expiry, Reader, Socket, TICK};
 
-use super::client::Peer;
+use super::client::{Peer, text_of};
 use super::codec::{HeadScanner, NotProxy, check_lines, parse_proxy};
 use super::error::{Error, client_end};
 use super::fairness::Fairness;
@@ -228,7 +228,7 @@ impl Connection {
             proxied: None,
             trusted: plan.trusted_proxies.contains(client),
             client_key: plan.hasher.address(client, plan.client_ip.ipv6_prefix),
-            client_text: client.to_string().into(),
+            client_text: text_of(client),
             wait: listener.config.header_timeout,
             reader: Reader::new(Rc::clone(&socket)),
             body_deadline: worker.deadlines.register(Rc::clone(&socket), Why::Busy),
@@ -296,7 +296,7 @@ impl Connection {
             self.proxied = Some(Box::new(source));
             let client = self.client();
             self.client_key = plan.hasher.address(client, plan.client_ip.ipv6_prefix);
-            self.client_text = client.to_string().into();
+            self.client_text = text_of(client);
             self.trusted = plan.trusted_proxies.contains(client);
         } else {
             // Whose requests these are the proxy does not know: what they say of themselves it has not vouched for.
@@ -437,12 +437,18 @@ impl Connection {
         let flushed = self.writer.flush().await.is_ok();
         match next {
             // A close with bytes unread would be a reset, which may overtake the answer.
-            Next::Close if flushed && !self.reader.data().is_empty() => self.linger().await,
+            Next::Close if flushed && self.has_unread() => self.linger().await,
             Next::Keep | Next::Close | Next::Tunnel => {}
             Next::Abort => self.writer.socket.reset_on_close(),
             Next::Linger if flushed => self.linger().await,
             Next::Linger => {}
         }
+    }
+
+    /// Bytes came that nobody wants.
+    fn has_unread(&self) -> bool {
+        let unasked = || !self.reader.is_armed() && self.writer.socket.has_unread();
+        !self.reader.data().is_empty() || unasked()
     }
 
     async fn linger(&mut self) {

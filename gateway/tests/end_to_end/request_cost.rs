@@ -71,6 +71,35 @@ fn a_small_request_is_four_ring_operations() {
 }
 
 #[test]
+fn a_connection_for_one_request_is_five_ring_operations() {
+    const CONNECTIONS: u64 = 500;
+    if !has_io_uring("request_cost::a_connection_for_one_request_is_five_ring_operations") {
+        return;
+    }
+    let upstream = Upstream::saying("ok");
+    let gateway = launch(&upstream).start();
+    let connect = |times: u64| {
+        for _ in 0..times {
+            let mut client = Client::connect(gateway.address);
+            client.send("GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+            assert_eq!(client.response().status, 200);
+            assert!(client.is_closed());
+        }
+    };
+    connect(WARM_UP);
+    let before = ring_operations(gateway.pid());
+    connect(CONNECTIONS);
+    let made = ring_operations(gateway.pid()) - before;
+    // The accept and the four of the request: no read watches a client from whom nothing more will come, and the close is
+    // a system call.
+    let needed = 5 * CONNECTIONS;
+    assert!(
+        (needed - 4..=needed + OTHER_OPERATIONS_MAX).contains(&made),
+        "{made} operations for {CONNECTIONS} connections"
+    );
+}
+
+#[test]
 fn bodies_of_four_kibibytes_either_way_are_four_ring_operations_too() {
     const POSTS: u64 = 1_000;
     if !has_io_uring(

@@ -312,6 +312,7 @@ impl Exchange<'_> {
                 uploaded,
                 head_seen,
                 expect_continue: request.expect_continue,
+                is_last: !request.keep_alive,
                 waited: 0,
             }
             .run(first)

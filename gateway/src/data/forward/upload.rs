@@ -42,6 +42,8 @@ pub(super) struct Upload<'a> {
     pub(super) uploaded: &'a Cell<bool>,
     pub(super) head_seen: &'a Cell<bool>,
     pub(super) expect_continue: bool,
+    /// No request follows this one.
+    pub(super) is_last: bool,
     /// Ticks for which the client was waited for.
     pub(super) waited: u64,
 }
@@ -142,10 +144,12 @@ impl Upload<'_> {
         }
     }
 
-    /// Waits for the client to leave; never for anything else. The read that watches is the next request's.
+    /// Waits for the client to leave; never for anything else. The read that watches is the next request's, so there is none
+    /// where no request will come: it would have to be cancelled.
     async fn watch(self) -> Result<Never, Stopped> {
         let config = &self.listener.config;
-        if self.reader.is_armed() || self.reader.data().is_empty() {
+        let reads = !self.is_last && self.reader.data().is_empty();
+        if self.reader.is_armed() || reads {
             match self.reader.fill().await {
                 // A half-closed client still gets its answer.
                 // Of a draining worker's connection the sweeper may have made the end itself.
@@ -156,8 +160,8 @@ impl Upload<'_> {
                 Ok(count) => self.worker.metrics.received(count as u64),
             }
         }
-        // A read no longer tells: nothing more is read before the turn of the request whose first bytes are here, or
-        // there is no more to read. So it is asked for now and then.
+        // A read does not tell: nothing more is read before the turn of the request whose first bytes are here, or
+        // there is no more to read, or the connection closes after this. So it is asked for now and then.
         let at_its_end = config.abort_on_client_fin && !self.worker.is_draining();
         loop {
             self.body_deadline.set(GONE_EVERY, Expiry::Wake, Why::Busy);

@@ -377,8 +377,9 @@ impl Group {
         captures: &mut Captures,
     ) -> Option<RouteIndex> {
         let path = search.asked.path;
-        let mut minding = self.paths.walk(path, search.watch);
-        let mut ignoring = self.folded.walk(path, search.watch);
+        let (mut minding, mut ignoring) = (Walk::default(), Walk::default());
+        self.paths.walk(path, &mut minding, search.watch);
+        self.folded.walk(path, &mut ignoring, search.watch);
         let found = search
             .first(self.paths.exact(&minding))
             .or_else(|| search.first(self.folded.exact(&ignoring)));

@@ -92,10 +92,9 @@ impl<const FOLD: bool> PathTree<FOLD> {
         }
     }
 
-    /// Follows a path as far as routes name its segments. Cost: one look-up per segment, down to the deepest that a
-    /// route names.
-    pub(super) fn walk(&self, path: &[u8], watch: &mut impl Watch) -> Walk {
-        let mut walk = Walk::default();
+    /// Follows a path as far as routes name its segments; `walk` is a new one, and too large to be moved. Cost: one
+    /// look-up per segment, down to the deepest that a route names.
+    pub(super) fn walk(&self, path: &[u8], walk: &mut Walk, watch: &mut impl Watch) {
         let mut note = |node: usize, depth| {
             if !self.nodes[node].prefix.is_empty() {
                 // As long as the longest path that a route can have.
@@ -104,19 +103,18 @@ impl<const FOLD: bool> PathTree<FOLD> {
         };
         note(ROOT, 0);
         if self.edges.is_empty() {
-            return walk;
+            return;
         }
         let (mut node, mut depth) = (ROOT, 0);
         for segment in segments(path) {
             watch.probed();
             let Some(child) = self.child(node, segment) else {
-                return walk;
+                return;
             };
             (node, depth) = (child, depth + 1);
             note(node, depth);
         }
         walk.end = Some(node);
-        walk
     }
 
     /// The routes of exactly this path.
