@@ -140,7 +140,7 @@ fn pool(criterion: &mut Criterion) {
         0,
     );
     executor.block_on(async {
-        let turn = pool.turn(None, None).expect("an endpoint");
+        let turn = pool.turn(None, &[]).expect("an endpoint");
         let lease = pool.connect(turn, Instant::now, Duration::from_secs(5), false);
         pool.give_back(lease.await.expect("a connection"));
     });
@@ -151,7 +151,7 @@ fn pool(criterion: &mut Criterion) {
             executor.block_on(async {
                 let start = Instant::now();
                 for _ in 0..times {
-                    let turn = pool.turn(None, None).expect("an endpoint");
+                    let turn = pool.turn(None, &[]).expect("an endpoint");
                     let lease = pool.reuse(turn).expect("the idle connection");
                     pool.give_back(black_box(lease));
                 }

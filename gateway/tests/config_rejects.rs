@@ -209,6 +209,25 @@ rejects! {
         ["5:12: error: upstreams.u.hash_key: `jwt:sub` is not one of \"client_ip\", \"header:NAME\", \"cookie:NAME\", \"query:NAME\", \"path\" or \"path:N\""];
     a_hash_key_for_another_balance(LISTENING, "[upstreams.u]", "endpoints = [{ address = \"10.0.0.1:80\" }]", "hash_key = \"path\"") =>
         ["4:12: error: upstreams.u.hash_key: has no meaning without `balance = \"hash\"`"];
+    a_check_without_a_slash(LISTENING, "[upstreams.u]", "endpoints = [{ address = \"10.0.0.1:80\" }]", "health = { path = \"healthz\" }") =>
+        ["4:19: error: upstreams.u.health.path: `healthz` is not a path: it begins with `/` and has no blanks; write one such as \"/healthz\""];
+    a_check_that_expects_no_status(LISTENING, "[upstreams.u]", "endpoints = [{ address = \"10.0.0.1:80\" }]", "health = { path = \"/\", expect = [\"200\", \"2xx\"] }") =>
+        ["4:41: error: upstreams.u.health.expect: `2xx` is not a status or range such as \"200\" or \"200-399\""];
+    a_check_of_connections_that_expects_a_status(LISTENING, "[upstreams.u]", "endpoints = [{ address = \"10.0.0.1:80\" }]", "health = { expect = \"200\" }") =>
+        ["4:21: error: upstreams.u.health.expect: has no meaning without `path`"];
+    a_retry_for_no_cause(LISTENING, "[upstreams.u]", "endpoints = [{ address = \"10.0.0.1:80\" }]", "retry = { on = [\"conect\", \"200\"] }") =>
+        ["4:17: error: upstreams.u.retry.on: `conect` is not one of \"connect\", \"reset_before_response\", \"timeout\" or a status from \"400\" to \"599\"; did you mean `connect`?",
+         "4:27: error: upstreams.u.retry.on: `200` is not one of \"connect\", \"reset_before_response\", \"timeout\" or a status from \"400\" to \"599\""];
+    too_many_attempts(LISTENING, "[upstreams.u]", "endpoints = [{ address = \"10.0.0.1:80\" }]", "retry = { attempts = 6 }") =>
+        ["4:22: error: upstreams.u.retry.attempts: must be from 0 to 5; found 6"];
+    a_share_without_its_unit(LISTENING, "[upstreams.u]", "endpoints = [{ address = \"10.0.0.1:80\" }]", "panic_threshold = 50") =>
+        ["4:19: error: upstreams.u.panic_threshold: add the unit to the share: \"50%\""];
+    a_share_beyond_the_whole(LISTENING, "[upstreams.u]", "endpoints = [{ address = \"10.0.0.1:80\" }]", "panic_threshold = \"101%\"") =>
+        ["4:19: error: upstreams.u.panic_threshold: must be from 0% to 100%; found 101%"];
+    a_slow_start_for_nobody(LISTENING, "[upstreams.u]", "endpoints = [{ address = \"10.0.0.1:80\" }]", "slow_start = \"10s\"") =>
+        ["4:14: error: upstreams.u.slow_start: has no meaning without `health` or `outlier`"];
+    an_ejection_longer_than_its_longest(LISTENING, "[upstreams.u]", "endpoints = [{ address = \"10.0.0.1:80\" }]", "outlier = { eject_time = \"10m\" }") =>
+        ["4:11: error: upstreams.u.outlier.max_eject_time: is shorter than `eject_time`"];
     an_endpoint_without_address(LISTENING, "[upstreams.users]", "endpoints = [{ weight = 2 }]") =>
         ["3:14: error: upstreams.users.endpoints.address: missing; expected ip:port, host:port, unix:/path or builtin:demo"];
     an_endpoint_without_port(LISTENING, "[upstreams.users]", r#"endpoints = [{ address = "users.internal" }]"#) =>

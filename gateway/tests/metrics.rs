@@ -10,8 +10,8 @@ use exposition::Exposition;
 use gateway::telemetry::names::METRICS;
 use gateway::telemetry::process::ProcessSample;
 use gateway::telemetry::{
-    Labels, LimitOutcome, LimitSample, Method, MetricsShape, ProcessMetrics, Timeout,
-    UpstreamConnectionState, UpstreamError, WorkerMetrics, render,
+    EndpointSample, Labels, LimitOutcome, LimitSample, Method, MetricsShape, ProcessMetrics,
+    Timeout, UpstreamConnectionState, UpstreamError, WorkerMetrics, render,
 };
 
 fn labels() -> Labels {
@@ -50,6 +50,13 @@ fn page(workers: &[Arc<WorkerMetrics>]) -> Exposition {
             keys: 7,
             capacity_keys: 155_000,
             overflowed: 3,
+        }],
+        &[EndpointSample {
+            upstream: "users".to_owned(),
+            endpoint: "unix:/run/\"users\".sock".to_owned(),
+            healthy: true,
+            ejections: 2,
+            checks: [9, 4],
         }],
         &sample,
     ))

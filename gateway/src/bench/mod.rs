@@ -128,6 +128,7 @@ fn redirect(config: &mut Config, upstream: SocketAddr) {
         each.endpoints = vec![EndpointConfig {
             address: EndpointAddress::Socket(upstream),
             weight: NonZeroU32::MIN,
+            priority: 0,
         }];
     }
 }

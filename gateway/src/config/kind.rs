@@ -293,6 +293,39 @@ impl Kind for TableSize {
     }
 }
 
+/// A share in whole per cent within bounds.
+pub(super) struct Percent {
+    /// The smallest.
+    pub min: u8,
+    /// The largest.
+    pub max: u8,
+}
+
+impl Kind for Percent {
+    type Value = u8;
+    fn expects(&self) -> String {
+        format!("a share from \"{}%\" to \"{}%\"", self.min, self.max)
+    }
+    fn read(&self, written: Written<'_>) -> Result<u8, String> {
+        let number = match written {
+            Written::Text(text) => text
+                .strip_suffix('%')
+                .and_then(|number| number.parse().ok()),
+            Written::Integer(Some(number)) if number >= 0 => {
+                return Err(format!("add the unit to the share: \"{number}%\""));
+            }
+            other => return Err(other.mismatch(&self.expects())),
+        };
+        let number: u8 = number.ok_or_else(|| format!("must be {}", self.expects()))?;
+        bounded(number, number, (self.min, self.max), |each| {
+            format!("{each}%")
+        })
+    }
+    fn show(&self, value: &u8) -> String {
+        format!("\"{value}%\"")
+    }
+}
+
 /// Bytes per second within bounds.
 pub(super) struct Speed {
     /// The slowest.

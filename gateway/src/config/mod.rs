@@ -15,6 +15,7 @@ mod cors;
 mod credentials;
 mod error;
 mod filters;
+mod health;
 mod interpolate;
 mod jwt;
 mod key;
@@ -33,6 +34,7 @@ mod password_file;
 mod reference;
 mod resolved;
 mod respond;
+mod retry;
 mod rewrite;
 mod routes;
 mod runtime;
@@ -49,6 +51,7 @@ pub use basic_auth::BasicConfig;
 pub use cors::{CorsConfig, OriginPattern};
 pub use error::{ConfigErrors, Position, Problem};
 pub use filters::{FilterConfig, FilterMode, MediaType, ROUTE_FILTERS_MAX, RouteFilters};
+pub use health::{HealthConfig, HttpCheck, OutlierConfig};
 pub use jwt::{JwtConfig, JwtKeys, check_secret};
 pub use key_file::{digest, entry, read as read_key_file, state as file_state};
 pub use key_set::{KeySet, Material, VerifyKey, read as read_key_set};
@@ -72,5 +75,6 @@ pub use resolved::{
     ResponseFaults, Rewrite, RouteConfig, RuntimeConfig, SPLIT_MAX, SplitPart, Steer,
     UnderscoreHeaders, UpstreamConfig,
 };
+pub use retry::{RETRIES_MAX, RetryConfig};
 pub use security_headers::SecurityHeadersConfig;
 pub use template::{Piece, Template, Variable};

@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 
 use super::key::{Keys, Row};
 use super::{
-    api_keys, bans, basic_auth, consumers, cors, filters, jwt, limits, listeners, load,
-    network_lists, respond, rewrite, routes, runtime, security_headers, telemetry, upstreams,
+    api_keys, bans, basic_auth, consumers, cors, filters, health, jwt, limits, listeners, load,
+    network_lists, respond, retry, rewrite, routes, runtime, security_headers, telemetry,
+    upstreams,
 };
 
 /// The sections in the order of the page.
-static SECTIONS: [&Keys; 26] = [
+static SECTIONS: [&Keys; 29] = [
     &load::KEYS,
     &runtime::KEYS,
     &telemetry::ADMIN_KEYS,
@@ -19,6 +20,9 @@ static SECTIONS: [&Keys; 26] = [
     &listeners::KEYS,
     &upstreams::KEYS,
     &upstreams::ENDPOINT_KEYS,
+    &health::HEALTH_KEYS,
+    &health::OUTLIER_KEYS,
+    &retry::RETRY_KEYS,
     &limits::KEYS,
     &limits::OVERRIDE_KEYS,
     &network_lists::KEYS,

@@ -25,8 +25,10 @@ use super::bans::BanConfig;
 use super::basic_auth::BasicConfig;
 use super::cors::CorsConfig;
 use super::filters::FilterConfig;
+use super::health::{HealthConfig, OutlierConfig};
 use super::jwt::JwtConfig;
 use super::network_lists::NetworkListConfig;
+use super::retry::RetryConfig;
 use super::security_headers::SecurityHeadersConfig;
 
 /// A whole configuration.
@@ -389,6 +391,16 @@ pub struct UpstreamConfig {
     pub endpoints: Vec<EndpointConfig>,
     /// Which of them gets a request.
     pub balance: Balance,
+    /// How its endpoints are checked; `None`: not at all.
+    pub health: Option<HealthConfig>,
+    /// When an endpoint that fails requests is left out; `None`: never.
+    pub outlier: Option<OutlierConfig>,
+    /// When a request is sent again.
+    pub retry: RetryConfig,
+    /// How long an endpoint takes to get all of its weight after it was out; `None`: it has it at once.
+    pub slow_start: Option<Duration>,
+    /// Share of the endpoints of a priority that must be healthy for it to be used.
+    pub panic_threshold: u8,
     /// A connection must be established in this time.
     pub connect_timeout: Duration,
     /// The whole response head must be there this long after the request was sent.
@@ -476,6 +488,8 @@ pub struct EndpointConfig {
     pub address: EndpointAddress,
     /// Share of the requests relative to the others.
     pub weight: NonZeroU32,
+    /// Endpoints of the lowest number that are healthy get the requests.
+    pub priority: u8,
 }
 
 /// Where an endpoint listens.

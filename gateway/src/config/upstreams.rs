@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use super::address::{parse_endpoint, parse_name};
 use super::balancing::{self, BALANCE, HASH_KEY};
-use super::key::{Key, Keys, List, Nested, Required};
-use super::kind::{Integer, Text, Time, Word};
+use super::health::{self, HEALTH, OUTLIER};
+use super::key::{Key, Keys, List, Nested, Optional, Required};
+use super::kind::{Integer, Percent, Text, Time, Word};
 use super::resolved::{
     EndpointAddress, EndpointConfig, ProxyProtocol, ResponseFault, ResponseFaults, UpstreamConfig,
 };
+use super::retry::{self, RETRY};
 use super::section::{Located, Section};
 
 pub(super) static KEYS: Keys = Keys {
@@ -19,6 +21,11 @@ pub(super) static KEYS: Keys = Keys {
         &ENDPOINTS,
         &BALANCE,
         &HASH_KEY,
+        &HEALTH,
+        &OUTLIER,
+        &PANIC_THRESHOLD,
+        &SLOW_START,
+        &RETRY,
         &CONNECT_TIMEOUT,
         &FIRST_BYTE_TIMEOUT,
         &IDLE_TIMEOUT,
@@ -28,13 +35,13 @@ pub(super) static KEYS: Keys = Keys {
         &TOLERATE,
         &PROXY_PROTOCOL,
     ],
-    unsupported: &["health", "retry", "tls", "http2", "slow_start", "outlier"],
+    unsupported: &["tls", "http2"],
 };
 
 pub(super) static ENDPOINT_KEYS: Keys = Keys {
     header: "upstreams.NAME.endpoints",
     text: "One server: `endpoints = [{ address = \"10.0.0.1:8000\" }]`.",
-    rows: &[&ADDRESS, &WEIGHT],
+    rows: &[&ADDRESS, &WEIGHT, &PRIORITY],
     unsupported: &["backup", "drain", "tls"],
 };
 
@@ -68,6 +75,30 @@ static WEIGHT: Key<Integer<NonZeroU32>> = Key {
     kind: Integer::new(1, 1000),
     default: NonZeroU32::MIN,
     text: "Share of the requests relative to the other endpoints.",
+};
+
+static PRIORITY: Key<Integer<u8>> = Key {
+    name: "priority",
+    kind: Integer::new(0, 9),
+    default: 0,
+    text: "Endpoints of a higher number get requests only while too few of each lower one are healthy, see `panic_threshold`: 0 first, 1 as its backup.",
+};
+
+static PANIC_THRESHOLD: Key<Percent> = Key {
+    name: "panic_threshold",
+    kind: Percent { min: 0, max: 100 },
+    default: 50,
+    text: "Share of the endpoints of a priority that must be healthy for it to be used. Where no priority has it, that with the largest share is used with all of its endpoints, since the rest would be overrun or the checks be wrong. With \"0%\" one healthy endpoint is enough, and without one requests get 503.",
+};
+
+static SLOW_START: Optional<Time> = Optional {
+    name: "slow_start",
+    kind: Time {
+        min: Duration::from_millis(100),
+        max: Duration::from_secs(3600),
+    },
+    absent: "all of its weight at once",
+    text: "An endpoint that was out begins with a tenth of its weight and has all of it after this time.",
 };
 
 static CONNECT_TIMEOUT: Key<Time> = Key {
@@ -163,10 +194,23 @@ fn read_one(name: Located<String>, section: &Section<'_>) -> UpstreamConfig {
     if let Err(message) = parse_name(&name.value) {
         section.reader().problem(name.at, "upstreams", message);
     }
+    let (health, outlier) = (health::read_health(section), health::read_outlier(section));
+    let slow_start = section.find(&SLOW_START).map(|time| time.value);
+    if health.is_none() && outlier.is_none() && section.has(SLOW_START.name) {
+        section.problem(
+            SLOW_START.name,
+            "has no meaning without `health` or `outlier`",
+        );
+    }
     UpstreamConfig {
         name: name.value,
         endpoints: read_endpoints(section),
         balance: balancing::read(section),
+        health,
+        outlier,
+        slow_start,
+        retry: retry::read(section),
+        panic_threshold: section.get(&PANIC_THRESHOLD),
         connect_timeout: section.get(&CONNECT_TIMEOUT),
         first_byte_timeout: section.get(&FIRST_BYTE_TIMEOUT),
         idle_timeout: section.get(&IDLE_TIMEOUT),
@@ -200,7 +244,7 @@ fn read_endpoints(upstream: &Section<'_>) -> Vec<EndpointConfig> {
     }
     let mut endpoints: Vec<EndpointConfig> = Vec::new();
     for section in sections {
-        let weight = section.get(&WEIGHT);
+        let (weight, priority) = (section.get(&WEIGHT), section.get(&PRIORITY));
         let Some(address) = section.require(&ADDRESS) else {
             continue;
         };
@@ -215,6 +259,7 @@ fn read_endpoints(upstream: &Section<'_>) -> Vec<EndpointConfig> {
         endpoints.push(EndpointConfig {
             address: address.value,
             weight,
+            priority,
         });
     }
     endpoints

@@ -36,6 +36,7 @@ Ringgate
 
 /metrics   counters, Prometheus text
 /healthz   200 while the process lives
+/upstreams the state of every endpoint, JSON
 /top       the busiest and the most limited keys of each limit, JSON
 /readyz    200 when requests are welcome, 503 while starting or draining
 ";
@@ -70,6 +71,7 @@ pub(super) fn spawn(listener: TcpListener, state: AdminState) -> io::Result<()> 
         .route("/", get(async || INDEX))
         .route("/metrics", get(metrics))
         .route("/top", get(top))
+        .route("/upstreams", get(upstreams))
         .route("/healthz", get(async || "alive\n"))
         .route("/readyz", get(ready))
         .with_state(state);
@@ -95,9 +97,14 @@ async fn metrics(State(state): State<AdminState>) -> impl IntoResponse {
         &state.process,
         &state.labels,
         &limits,
+        &super::upstreams::samples(&state.plan),
         &sample,
     );
     ([(header::CONTENT_TYPE, render::CONTENT_TYPE)], page)
+}
+
+async fn upstreams(State(state): State<AdminState>) -> impl IntoResponse {
+    Json(super::upstreams::page(&state.plan))
 }
 
 async fn top(State(state): State<AdminState>) -> impl IntoResponse {

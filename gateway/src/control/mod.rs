@@ -9,6 +9,7 @@ pub mod access_log;
 pub mod admin;
 pub mod credentials;
 pub mod demo;
+mod health;
 pub mod lifecycle;
 mod passwords;
 pub mod resolve;
@@ -18,6 +19,7 @@ mod sockets;
 pub mod supervisor;
 mod sweep;
 mod top;
+mod upstreams;
 
 use std::fmt;
 use std::io;
@@ -124,7 +126,8 @@ fn run(
     runtime.block_on(async move {
         let process = Arc::clone(&state.process);
         tokio::spawn(credentials.watch(Arc::clone(&process)));
-        tokio::spawn(sweep::run(Arc::clone(&state.plan)));
+        let plan = Arc::clone(&state.plan);
+        tokio::spawn(sweep::run(Arc::clone(&plan)));
         let begin = || -> io::Result<Signals> {
             if let Some(listener) = admin {
                 admin::spawn(listener, state)?;
@@ -147,6 +150,7 @@ fn run(
                 resolver.run(process).await;
             });
             drop(tokio::time::timeout(FIRST_NAMES, done).await);
+            health::spawn(&plan);
         }
         // The starter waits for the report.
         drop(report.send(started));

@@ -120,7 +120,7 @@ impl Error {
             Self::ClientTimeout(_) | Self::ClientGone | Self::Stopped => return None,
             Self::Lease(LeaseError::Refused(_) | LeaseError::NoAddress) => 502,
             Self::Lease(LeaseError::ConnectTimeout) | Self::RouteTimeout => 504,
-            Self::Lease(LeaseError::Full | LeaseError::Exhausted(_)) => 503,
+            Self::Lease(LeaseError::Full | LeaseError::Unhealthy | LeaseError::Exhausted(_)) => 503,
             Self::Upstream(Fault::FirstByteTimeout | Fault::IdleTimeout) => 504,
             Self::Upstream(_) => 502,
         })
@@ -153,6 +153,7 @@ impl Error {
             Self::Lease(LeaseError::Refused(_)) => "connect_refused",
             Self::Lease(LeaseError::ConnectTimeout) => "connect_timeout",
             Self::Lease(LeaseError::Full) => "upstream_full",
+            Self::Lease(LeaseError::Unhealthy) => "no_healthy_endpoint",
             Self::Lease(LeaseError::NoAddress) => "no_address",
             Self::Lease(LeaseError::Exhausted(_)) => "no_descriptors",
             Self::Upstream(Fault::ClosedBeforeResponse) => "closed_before_response",
@@ -191,6 +192,7 @@ impl Error {
             Self::Lease(LeaseError::Refused(_)) => End::UpstreamRefused,
             Self::Lease(LeaseError::ConnectTimeout) => End::UpstreamTimeout,
             Self::Lease(LeaseError::Full) => End::UpstreamBusy,
+            Self::Lease(LeaseError::Unhealthy) => End::UpstreamUnhealthy,
             Self::Lease(LeaseError::NoAddress) => End::UpstreamUnresolved,
             Self::Lease(LeaseError::Exhausted(_)) => End::Overloaded,
             Self::Upstream(Fault::ClosedBeforeResponse | Fault::Truncated) => End::UpstreamReset,
@@ -222,6 +224,7 @@ impl Error {
             Self::Lease(LeaseError::Refused(_)) => UpstreamError::Refused,
             Self::Lease(LeaseError::ConnectTimeout) => UpstreamError::ConnectTimeout,
             Self::Lease(LeaseError::Full) => UpstreamError::Busy,
+            Self::Lease(LeaseError::Unhealthy) => UpstreamError::Unhealthy,
             Self::Lease(LeaseError::NoAddress) => UpstreamError::Unresolved,
             Self::Upstream(Fault::ClosedBeforeResponse) => UpstreamError::Reset,
             Self::Upstream(Fault::Truncated) => UpstreamError::Closed,
@@ -250,6 +253,7 @@ const OWN_REASONS: [&str; 22] = [
     "connect_refused",
     "connect_timeout",
     "upstream_full",
+    "no_healthy_endpoint",
     "no_address",
     "no_descriptors",
     "closed_before_response",
@@ -347,6 +351,7 @@ mod tests {
             exhausted(),
             LeaseError::ConnectTimeout,
             LeaseError::Full,
+            LeaseError::Unhealthy,
             LeaseError::NoAddress,
         ];
         errors.extend(leases.map(Error::Lease));

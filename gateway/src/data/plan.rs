@@ -164,9 +164,8 @@ impl Plan {
         let upstreams = config.upstreams.iter().map(|upstream| {
             let endpoints = upstream.endpoints.iter().map(|endpoint| {
                 let (target, label, authority) = resolve(&endpoint.address, addresses);
-                let weight = endpoint.weight.get();
                 let most = upstream.max_connections.get();
-                Arc::new(Endpoint::new(target, label, authority, weight, most))
+                Arc::new(Endpoint::new(target, label, authority, endpoint, most))
             });
             Arc::new(Upstream::new(upstream, endpoints.collect(), workers))
         });

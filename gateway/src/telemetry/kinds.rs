@@ -172,6 +172,10 @@ kinds! {
         BadResponse = "bad_response",
         /// All its connections were taken.
         Busy = "busy",
+        /// Its response had a status for which the request is sent again; never counted as an error.
+        Status = "status",
+        /// None of its endpoints was healthy.
+        Unhealthy = "unhealthy",
     }
 }
 
@@ -240,6 +244,8 @@ kinds! {
         UpstreamBadResponse = "upstream_bad_response",
         /// All connections to the upstream were taken.
         UpstreamBusy = "upstream_busy",
+        /// No endpoint of the upstream was healthy.
+        UpstreamUnhealthy = "upstream_unhealthy",
         /// The route's total time passed.
         RouteTimeout = "route_timeout",
         /// The gateway had no room for it.

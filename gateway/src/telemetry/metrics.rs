@@ -296,6 +296,13 @@ impl MetricsWriter {
         }
     }
 
+    /// A request was not sent again, since too many were.
+    pub fn retry_budget_exhausted(&self, upstream: usize) {
+        if let Some(upstream) = at(&self.shared.upstreams, upstream) {
+            upstream.budget_exhausted.add(1);
+        }
+    }
+
     /// An access record found its ring full.
     pub fn access_log_dropped(&self) {
         self.shared.log_dropped.add(1);
@@ -433,6 +440,7 @@ pub(super) struct UpstreamCounters {
     pub(super) reused: Counter,
     pub(super) errors: [Counter; UpstreamError::ALL.len()],
     pub(super) retries: [Counter; UpstreamError::ALL.len()],
+    pub(super) budget_exhausted: Counter,
     pub(super) durations: Histogram,
 }
 

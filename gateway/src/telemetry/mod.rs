@@ -2,6 +2,7 @@
 //! worker. A leaf: imports nothing of the gateway, so that both planes may use it.
 
 mod counter;
+mod endpoints;
 pub mod kinds;
 pub mod log;
 pub mod metrics;
@@ -15,6 +16,7 @@ pub mod time;
 pub mod top;
 
 pub use counter::BUCKET_BOUNDS_NS;
+pub use endpoints::EndpointSample;
 pub use kinds::{
     End, FilterOutcome, LimitOutcome, Method, NetworkOutcome, Scheme, Timeout,
     UpstreamConnectionState, UpstreamError, Version,

@@ -101,8 +101,16 @@ metrics! {
         "Leases served from a pool.";
     UPSTREAM_ERRORS = Counter "ringgate_upstream_errors_total" ["upstream", "kind"]
         "Exchanges that failed on the upstream's side.";
+    UPSTREAM_HEALTHY = Gauge "ringgate_upstream_healthy" ["upstream", "endpoint"]
+        "1: the endpoint gets requests. 0: it fails its checks, or is ejected.";
+    UPSTREAM_EJECTIONS = Counter "ringgate_upstream_ejections_total" ["upstream", "endpoint"]
+        "Times that an endpoint was left out for a time, since it failed requests in a row.";
+    UPSTREAM_CHECKS = Counter "ringgate_upstream_checks_total" ["upstream", "endpoint", "outcome"]
+        "Checks of an endpoint: passed or failed.";
     RETRIES = Counter "ringgate_retries_total" ["upstream", "reason"]
         "Requests sent again after a failure.";
+    RETRY_BUDGET_EXHAUSTED = Counter "ringgate_retry_budget_exhausted_total" ["upstream"]
+        "Requests not sent again after a failure, since the share of those that are was reached.";
     TOLERATED_RESPONSES = Counter "ringgate_tolerated_responses_total" ["upstream", "fault"]
         "Responses forwarded although they break a rule, since the upstream is forgiven it (`tolerate`).";
     ACCESS_LOG_DROPPED = Counter "ringgate_access_log_dropped_total" ["reason"]

@@ -5,6 +5,7 @@ use std::fmt::{Display, Write as _};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 
+use super::EndpointSample;
 use super::counter::{BUCKET_BOUNDS_NS, Counter, Histogram};
 use super::kinds::{
     FilterOutcome, LimitOutcome, NetworkOutcome, Timeout, UpstreamConnectionState, UpstreamError,
@@ -53,6 +54,7 @@ pub fn render(
     process: &ProcessMetrics,
     labels: &Labels,
     limits: &[LimitSample],
+    endpoints: &[EndpointSample],
     sample: &ProcessSample,
 ) -> String {
     let mut page = Page {
@@ -65,6 +67,7 @@ pub fn render(
     networks(&mut page, workers, labels);
     filters(&mut page, workers, labels);
     upstreams(&mut page, workers, labels);
+    super::endpoints::endpoints(&mut page, endpoints);
     own(&mut page, workers, process, labels);
     kernel(&mut page, sample);
     page.text
@@ -279,6 +282,9 @@ fn upstreams(page: &mut Page, workers: &[Arc<WorkerMetrics>], labels: &Labels) {
     by_kind(&names::RETRIES, &errors, |counters, kind| {
         &counters.retries[kind]
     });
+    by_kind(&names::RETRY_BUDGET_EXHAUSTED, &[""], |counters, _| {
+        &counters.budget_exhausted
+    });
     page.family(&names::TOLERATED_RESPONSES);
     for ((upstream, fault), total) in &by_reason(workers, |worker| &worker.tolerated) {
         let upstream = name(labels, *upstream);
@@ -376,12 +382,12 @@ impl Distribution {
 }
 
 /// A page of metrics as it grows. Writing to a string cannot fail, so results are dropped.
-struct Page {
+pub(super) struct Page {
     text: String,
 }
 
 impl Page {
-    fn family(&mut self, metric: &Metric) {
+    pub(super) fn family(&mut self, metric: &Metric) {
         let Metric {
             name,
             help,
@@ -406,7 +412,7 @@ impl Page {
         }
     }
 
-    fn sample(&mut self, metric: &Metric, values: &[&str], value: impl Display) {
+    pub(super) fn sample(&mut self, metric: &Metric, values: &[&str], value: impl Display) {
         self.line(metric, "", values, None, value);
     }
 

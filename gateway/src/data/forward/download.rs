@@ -36,11 +36,16 @@ pub(super) struct Download<'a> {
     pub(super) record: &'a mut Record,
     pub(super) uploaded: &'a Cell<bool>,
     pub(super) head_seen: &'a Cell<bool>,
+    /// Statuses for which the request is rather sent again.
+    pub(super) repeat_on: &'a [u16],
 }
 
 impl Download<'_> {
     pub(super) async fn run(mut self) -> Result<Ended, Error> {
         let (head_bytes, response) = self.final_head().await?;
+        if !self.repeat_on.is_empty() && self.repeat_on.contains(&response.status) {
+            return Ok(Ended::Repeat(response.status));
+        }
         self.head_seen.set(true);
         self.timers.nobody(self.deadline);
         self.writer.begin_response();

@@ -6,6 +6,8 @@
 
 mod choice;
 mod download;
+mod outcome;
+mod retry;
 mod timers;
 mod upload;
 
@@ -20,16 +22,17 @@ use runtime::{Buf, HEADROOM_BYTES, MEDIUM_BYTES, SMALL_BYTES};
 
 use self::choice::key_of;
 use self::download::Download;
+use self::retry::Tries;
 use self::timers::{Timers, ticks_of};
 use self::upload::{Stopped, Upload};
 use super::Why;
 use super::body::{Sink, Transfer};
 use super::codec::{
     Additions, BodyFraming, Edits, ForwardRequest, HeadLimits, PROXY_WRITTEN_MAX, RequestHead,
-    Scheme, is_idempotent, token_in_list, write_proxy, write_request_head,
+    Scheme, token_in_list, write_proxy, write_request_head,
 };
 use super::connection::{Connection, Next};
-use super::error::{Error, Fault};
+use super::error::Error;
 use super::log::Record;
 use super::plan::RoutePlan;
 use super::request::{Scratch, discard};
@@ -37,6 +40,7 @@ use super::tunnel::Tunnel;
 use super::upstream::{Lease, LeaseError, Pool, Turn};
 use super::worker::{Served, Worker};
 use crate::config::{HostRewrite, ProxyProtocol, RouteConfig};
+use crate::telemetry::UpstreamError;
 
 /// Head and body go out in one send up to this size: copying it costs less than a second send.
 const COALESCE_BYTES_MAX: usize = MEDIUM_BYTES;
@@ -53,6 +57,8 @@ enum Ended {
     Response(Finished),
     /// The connection now speaks another protocol.
     Upgraded,
+    /// The response has this status, for which the request is sent again; nothing of it was passed on.
+    Repeat(u16),
 }
 
 struct Finished {
@@ -90,16 +96,13 @@ pub(super) async fn forward(
     let trailers = route.is_some_and(|route| route.trailers);
     let mut body = Transfer::new(request.framing, sink_of(&request, trailers));
     let key = key_of(pool, record.client, &request, scratch, &served.plan);
-    // The endpoint that broke a new connection before it answered; a second try goes to another.
-    let mut broken = None;
+    let mut tries = Tries::new(pool, &request);
+    // Whoever said at its start whose connection it is cannot have another client's request on it.
+    let one_client = pool.upstream().config.proxy_protocol != ProxyProtocol::Off;
     loop {
-        let timers = Timers { pool, route_until };
-        // Whoever said at its start whose connection it is cannot have another client's request on it.
-        let one_client = pool.upstream().config.proxy_protocol != ProxyProtocol::Off;
-        let fresh = record.retries > 0 || one_client;
-        let turn = pool.turn(key, broken).map_err(Error::Lease)?;
-        let reused = if fresh { Err(turn) } else { pool.reuse(turn) };
-        let mut lease = match reused {
+        let timers = tries.timers(route_until);
+        let fresh = tries.is_again() || one_client;
+        let mut lease = match find(pool, key, &tries, fresh)? {
             Ok(lease) => lease,
             Err(turn) => Box::pin(connect(pool, turn, &worker, timers, fresh)).await?,
         };
@@ -117,10 +120,12 @@ pub(super) async fn forward(
             record: &mut *record,
             uploaded: Cell::new(false),
             head_seen: Cell::new(false),
+            repeat_on: tries.statuses(),
         };
         let result = exchange.run(connection, &mut lease, &mut body).await;
         let sent_whole = exchange.uploaded.get();
         record.request_body_bytes = body.payload_bytes();
+        outcome::tell(pool, &lease, &result, record.status);
         match result {
             Ok(Ended::Upgraded) => {
                 let idle = pool.upstream().config.idle_timeout;
@@ -129,6 +134,7 @@ pub(super) async fn forward(
             }
             Ok(Ended::Response(finished)) => {
                 record.upstream_answered = true;
+                tries.passed_on(record.status);
                 // The last piece may have been taken from the client and not be sent yet.
                 if !sent_whole || !finished.reusable || one_client {
                     drop(lease);
@@ -137,22 +143,33 @@ pub(super) async fn forward(
                 }
                 return Ok(settle(connection, scratch.head.len() as u64, body, &finished).await);
             }
-            // An endpoint may close an idle connection at the moment we use it: once more, on a new one. One that breaks
-            // a new connection is in trouble: once more, on another.
-            Err(Error::Upstream(Fault::ClosedBeforeResponse))
-                if record.retries == 0
-                    && (lease.reused || pool.upstream().endpoints.len() > 1)
-                    && is_replayable(&request)
-                    && record.status == 0 =>
-            {
-                broken = (!lease.reused).then_some(lease.endpoint);
-                record.retries += 1;
-                let reason = crate::telemetry::UpstreamError::Reset;
-                worker.metrics.upstream_retried(upstream, reason);
-            }
-            Err(error) => return Err(error),
+            Ok(Ended::Repeat(_)) => again(&worker, record, tries.after_status(&lease)),
+            Err(error) => match tries.after_error(&error, &lease, record.status) {
+                Some(reason) => again(&worker, record, reason),
+                None => return Err(error),
+            },
         }
     }
+}
+
+#[cold]
+fn again(worker: &Worker, record: &mut Record, reason: UpstreamError) {
+    record.retries += 1;
+    if let Some(upstream) = record.upstream {
+        worker.metrics.upstream_retried(upstream, reason);
+    }
+}
+
+/// An idle connection to the endpoint whose turn it is, unless it must be `fresh`; else the turn.
+#[inline]
+fn find<'a>(
+    pool: &'a Pool,
+    key: Option<u64>,
+    tries: &'a Tries<'_>,
+    fresh: bool,
+) -> Result<Result<Lease, Turn<'a>>, Error> {
+    let turn = pool.turn(key, tries.failed()).map_err(Error::Lease)?;
+    Ok(if fresh { Err(turn) } else { pool.reuse(turn) })
 }
 
 /// The protocol to ask for: the first that the client offers and the route allows.
@@ -175,12 +192,6 @@ fn sink_of(request: &RequestHead, trailers: bool) -> Sink {
     } else {
         Sink::Plain
     }
-}
-
-/// Sending the request a second time does what sending it once does, and all of it is still at hand.
-fn is_replayable(request: &RequestHead) -> bool {
-    is_idempotent(request.method)
-        && matches!(request.framing, BodyFraming::None | BodyFraming::Length(0))
 }
 
 /// A new connection, or another endpoint's idle one unless it must be `fresh`; within what is left of the route's time.
@@ -261,6 +272,8 @@ struct Exchange<'a> {
     uploaded: Cell<bool>,
     /// The final response head is there.
     head_seen: Cell<bool>,
+    /// Statuses for which the request is rather sent again.
+    repeat_on: &'a [u16],
 }
 
 impl Exchange<'_> {
@@ -282,6 +295,7 @@ impl Exchange<'_> {
             record,
             uploaded,
             head_seen,
+            repeat_on,
             ..
         } = self;
         let socket = Rc::clone(lease.socket());
@@ -331,6 +345,7 @@ impl Exchange<'_> {
                 record,
                 uploaded,
                 head_seen,
+                repeat_on,
             }
             .run()
         );

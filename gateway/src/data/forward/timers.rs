@@ -13,6 +13,8 @@ pub(super) struct Timers<'a> {
     pub(super) pool: &'a Pool,
     /// Tick at which the route's time is over.
     pub(super) route_until: Option<u64>,
+    /// How long the response head may take.
+    pub(super) first_byte: Duration,
 }
 
 impl Timers<'_> {
@@ -39,11 +41,7 @@ impl Timers<'_> {
     }
 
     pub(super) fn first_byte(&self, deadline: &Deadline<Why>) {
-        self.set(
-            deadline,
-            self.pool.upstream().config.first_byte_timeout,
-            Why::FirstByte,
-        );
+        self.set(deadline, self.first_byte, Why::FirstByte);
     }
 
     pub(super) fn idle(&self, deadline: &Deadline<Why>) {

@@ -202,11 +202,21 @@ impl Balancer {
     fn work_out(&mut self, upstream: &Upstream) {
         // Before the states: what changes after this is seen as another epoch.
         self.epoch = upstream.epoch();
+        let (priority, regardless) = upstream.tier();
         self.members.clear();
         let mut sum = 0;
         for (index, endpoint) in upstream.endpoints.iter().enumerate() {
-            let share = SHARE_WHOLE;
+            let share = match (endpoint.priority == priority, regardless) {
+                (true, true) => SHARE_WHOLE,
+                (true, false) if endpoint.health.is_up() => endpoint.health.share(),
+                _ => 0,
+            };
             self.shares[index] = share;
+            if share == 0 {
+                // Who is back begins as if it had never been there.
+                self.saved[index] = 0;
+                continue;
+            }
             let weight = endpoint.weight * share;
             sum += u64::from(weight);
             self.members.push(Member { index, weight, sum });
@@ -214,8 +224,8 @@ impl Balancer {
     }
 }
 
-/// The share of an endpoint that is not warming up.
-pub(super) const SHARE_WHOLE: u32 = 1000;
+/// The share of an endpoint that is not warming up, in thousandths.
+pub const SHARE_WHOLE: u32 = 1000;
 
 /// Whether the first, as requests and weight, has fewer requests for its weight than the second.
 fn is_less_busy(first: (u32, u32), second: (u32, u32)) -> bool {

@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 
+use super::health::{Health, HealthSample};
 use super::maglev::Maglev;
-use crate::config::{Balance, UpstreamConfig};
+use crate::config::{Balance, EndpointConfig, UpstreamConfig};
 
 /// The addresses of a host name, kept fresh by the control thread. Workers read it when they connect.
 pub type AddressCell = Arc<ArcSwap<Vec<SocketAddr>>>;
@@ -35,8 +36,11 @@ pub struct Endpoint {
     pub authority: String,
     /// Share of requests relative to the others.
     pub weight: u32,
+    /// Endpoints of the lowest number that are healthy get the requests.
+    pub priority: u8,
     /// Most connections at once, over all workers.
     pub connections_max: u32,
+    pub(super) health: Health,
     counts: Counts,
 }
 
@@ -56,15 +60,17 @@ impl Endpoint {
         target: Target,
         label: String,
         authority: String,
-        weight: u32,
+        config: &EndpointConfig,
         connections_max: u32,
     ) -> Self {
         Self {
             target,
             label,
             authority,
-            weight,
+            weight: config.weight.get(),
+            priority: config.priority,
             connections_max,
+            health: Health::default(),
             counts: Counts::default(),
         }
     }
@@ -136,6 +142,8 @@ pub struct Upstream {
     pub idle_max: usize,
     /// Grows when something changes that decides which endpoints take part.
     epoch: AtomicU32,
+    /// Endpoints that are ejected.
+    pub(super) ejected: AtomicUsize,
     /// For a choice by key.
     table: Option<Maglev>,
 }
@@ -158,6 +166,7 @@ impl Upstream {
             endpoints,
             idle_max: share.min(config.keepalive_max as usize),
             epoch: AtomicU32::new(0),
+            ejected: AtomicUsize::new(0),
             table,
         }
     }
@@ -169,13 +178,55 @@ impl Upstream {
         self.epoch.load(Ordering::Acquire)
     }
 
+    /// Something has changed that decides which endpoints take part. Release pairs with [`Self::epoch`].
+    pub(super) fn changed(&self) {
+        self.epoch.fetch_add(1, Ordering::Release);
+    }
+
+    /// What is known of an endpoint's health.
+    #[must_use]
+    pub fn health(&self, endpoint: usize) -> HealthSample {
+        self.endpoints[endpoint].health.sample()
+    }
+
+    /// The priority whose endpoints get the requests, and whether all of them do, whatever is known of them: the first of which
+    /// `panic_threshold` are healthy, else all of that with the largest share.
+    #[must_use]
+    pub fn tier(&self) -> (u8, bool) {
+        let threshold = usize::from(self.config.panic_threshold);
+        let (mut best, mut best_up, mut best_all) = (0, 0, 0);
+        let mut priority = self.next_priority(0);
+        while let Some(this) = priority {
+            let of_it = || self.endpoints.iter().filter(|each| each.priority == this);
+            let up = of_it().filter(|each| each.health.is_up()).count();
+            let all = of_it().count();
+            if up > 0 && up * 100 >= threshold * all {
+                return (this, false);
+            }
+            if best_all == 0 || up * best_all > best_up * all {
+                (best, best_up, best_all) = (this, up, all);
+            }
+            priority = this
+                .checked_add(1)
+                .and_then(|from| self.next_priority(from));
+        }
+        (best, threshold > 0)
+    }
+
+    /// The lowest priority from `from` on that an endpoint has.
+    fn next_priority(&self, from: u8) -> Option<u8> {
+        let priorities = self.endpoints.iter().map(|endpoint| endpoint.priority);
+        priorities.filter(|&priority| priority >= from).min()
+    }
+
     /// For a choice by key.
     pub(super) fn table(&self) -> Option<&Maglev> {
         self.table.as_ref()
     }
 
     /// Requests in flight are counted.
-    pub(super) fn counts_requests(&self) -> bool {
+    #[must_use]
+    pub fn counts_requests(&self) -> bool {
         matches!(
             self.config.balance,
             Balance::LeastRequest | Balance::TwoChoices
@@ -190,7 +241,12 @@ mod tests {
     #[test]
     fn the_cap_holds_and_places_come_back() {
         let target = Target::Unix("/nowhere".into());
-        let endpoint = Arc::new(Endpoint::new(target, "x".into(), "x".into(), 1, 2));
+        let config = EndpointConfig {
+            address: crate::config::EndpointAddress::Demo,
+            weight: std::num::NonZeroU32::MIN,
+            priority: 0,
+        };
+        let endpoint = Arc::new(Endpoint::new(target, "x".into(), "x".into(), &config, 2));
         let first = endpoint.admit();
         let second = endpoint.admit();
         assert!(first.is_some() && second.is_some() && endpoint.admit().is_none());

@@ -4,7 +4,9 @@
 //! a stream of a shared connection can take its place.
 
 mod balance;
+mod budget;
 mod endpoint;
+mod health;
 mod maglev;
 mod pool;
 
@@ -14,7 +16,9 @@ use std::time::Duration;
 
 use runtime::{Deadline, Reader, Socket};
 
+pub use balance::SHARE_WHOLE;
 pub use endpoint::{AddressCell, Endpoint, Target, Upstream};
+pub use health::{HealthSample, Met};
 pub(super) use maglev::hasher;
 pub use pool::{Pool, Turn};
 
@@ -104,6 +108,8 @@ pub enum LeaseError {
     ConnectTimeout,
     /// Every endpoint has `max_connections`.
     Full,
+    /// No endpoint is healthy, and none that is not may be used.
+    Unhealthy,
     /// The endpoint's name has not been resolved yet, or has no address.
     NoAddress,
     /// The gateway has no descriptor or memory left for a connection.

@@ -10,20 +10,24 @@ use arrayvec::ArrayVec;
 use runtime::{Deadlines, Expiry, Reader, Socket};
 
 use super::balance::Balancer;
+use super::budget::Budget;
 use super::endpoint::{Endpoint, Target, Upstream};
-use super::{Lease, LeaseError, Place};
+use super::{Lease, LeaseError, Met, Place};
+use crate::config::RETRIES_MAX;
 use crate::data::Why;
 use crate::telemetry::MetricsWriter;
 
 /// Endpoints tried for one request when connecting fails. Nothing was sent, so any request may go to another.
 const CONNECT_TRIES_MAX: usize = 3;
+/// Endpoints passed over for one request: those and the ones that failed it before.
+const TRIED_MAX: usize = CONNECT_TRIES_MAX + RETRIES_MAX;
 
 /// The turn of an endpoint to get a request. A request that is counted in flight is so from here on.
 #[derive(Debug)]
 pub struct Turn<'a> {
     endpoint: usize,
     key: Option<u64>,
-    broken: Option<usize>,
+    failed: &'a [usize],
     count: Option<Counted<'a>>,
 }
 
@@ -67,6 +71,7 @@ pub struct Pool {
     metrics: Rc<MetricsWriter>,
     /// The upstream's index, for the metrics.
     number: usize,
+    budget: Budget,
     state: RefCell<State>,
 }
 
@@ -100,6 +105,7 @@ impl Pool {
             deadlines,
             metrics,
             number,
+            budget: Budget::default(),
             state: RefCell::new(state),
         }
     }
@@ -110,23 +116,29 @@ impl Pool {
         &self.upstream
     }
 
-    /// Whose turn it is, but not `broken`'s, where there is another. `key`: the hash of what the request is told apart by,
+    /// Whose turn it is, but nobody's of `failed`, where there is another. `key`: the hash of what the request is told apart by,
     /// where the upstream goes by that. Never waits.
     ///
     /// # Errors
     ///
     /// No endpoint takes part.
     #[inline]
-    pub fn turn(&self, key: Option<u64>, broken: Option<usize>) -> Result<Turn<'_>, LeaseError> {
+    pub fn turn<'a>(
+        &'a self,
+        key: Option<u64>,
+        failed: &'a [usize],
+    ) -> Result<Turn<'a>, LeaseError> {
         let upstream = &*self.upstream;
-        let broken = broken.filter(|_| upstream.endpoints.len() > 1);
         let mut state = self.state.borrow_mut();
-        let endpoint = state.balancer.next(upstream, key, broken.as_slice());
-        let endpoint = endpoint.ok_or(LeaseError::Full)?;
+        let mut endpoint = state.balancer.next(upstream, key, failed);
+        if endpoint.is_none() && !failed.is_empty() {
+            endpoint = state.balancer.next(upstream, key, &[]);
+        }
+        let endpoint = endpoint.ok_or(LeaseError::Unhealthy)?;
         Ok(Turn {
             endpoint,
             key,
-            broken,
+            failed,
             count: self.count(endpoint),
         })
     }
@@ -166,8 +178,13 @@ impl Pool {
         fresh: bool,
     ) -> Result<Lease, LeaseError> {
         let mut last_error = LeaseError::Full;
-        let mut tried = ArrayVec::<usize, CONNECT_TRIES_MAX>::new();
-        tried.extend(turn.broken);
+        let mut tried = ArrayVec::<usize, TRIED_MAX>::new();
+        // Has room for all of them.
+        tried.extend(turn.failed.iter().copied().take(RETRIES_MAX));
+        let mut left = match self.upstream.config.retry.connect {
+            true => CONNECT_TRIES_MAX,
+            false => 1,
+        };
         let (key, mut next) = (turn.key, Some(turn));
         while let Some(turn) = next {
             let index = turn.endpoint;
@@ -176,6 +193,7 @@ impl Pool {
                 return Ok(turn.end(lease));
             }
             tried.push(index);
+            left -= 1;
             let endpoint = &self.upstream.endpoints[index];
             if let Some(permit) = endpoint.admit() {
                 let start = now();
@@ -191,29 +209,30 @@ impl Pool {
                             place: Place::new(permit, Rc::clone(&self.metrics), self.number),
                         }));
                     }
-                    Err(error) => last_error = error,
+                    Err(error) => {
+                        if !matches!(error, LeaseError::Exhausted(_)) {
+                            self.upstream.met(index, Met::Failure);
+                        }
+                        last_error = error;
+                    }
                 }
             }
-            next = self.next_untried(key, &tried);
+            next = match left {
+                0 => None,
+                _ => self.next_untried(key, &tried),
+            };
         }
         Err(last_error)
     }
 
-    /// Whose turn it is, passing over those tried already; `None`: enough were.
-    fn next_untried(
-        &self,
-        key: Option<u64>,
-        tried: &ArrayVec<usize, CONNECT_TRIES_MAX>,
-    ) -> Option<Turn<'_>> {
-        if tried.is_full() {
-            return None;
-        }
+    /// Whose turn it is, passing over those tried already; `None`: nobody is left.
+    fn next_untried(&self, key: Option<u64>, tried: &[usize]) -> Option<Turn<'_>> {
         let mut state = self.state.borrow_mut();
         let endpoint = state.balancer.next(&self.upstream, key, tried)?;
         Some(Turn {
             endpoint,
             key,
-            broken: None,
+            failed: &[],
             count: self.count(endpoint),
         })
     }
@@ -274,8 +293,32 @@ impl Pool {
         idle.push(lease);
     }
 
-    /// Closes idle connections that are too old or that the endpoint has closed. Called by the sweeper.
+    /// A request began of which `share` in a hundred may be sent again.
+    #[inline]
+    pub fn earn_retries(&self, share: u8) {
+        self.budget.earn(share);
+    }
+
+    /// The budget has a retry left.
+    #[must_use]
+    pub fn has_retries(&self) -> bool {
+        self.budget.has_any()
+    }
+
+    /// Takes a retry out of the budget; false: there is none.
+    #[must_use]
+    pub fn spend_retry(&self) -> bool {
+        self.budget.spend()
+    }
+
+    /// A request was not sent again for want of budget.
+    pub fn count_exhausted(&self) {
+        self.metrics.retry_budget_exhausted(self.number);
+    }
+
+    /// Closes idle connections that are too old or that the endpoint has closed. Called by the sweeper, twice a second.
     pub fn sweep(&self) {
+        self.budget.half_second();
         let mut state = self.state.borrow_mut();
         for idle in &mut state.idle {
             idle.retain_mut(|lease| {

@@ -17,7 +17,7 @@ pub(crate) use gateway::{Ended, Folder, Gateway};
 pub(crate) use http::{Request, Response};
 pub(crate) use process::{deny_io_uring, terminate};
 pub(crate) use skip::{has_io_uring, skip};
-pub(crate) use upstream::{Upstream, ok};
+pub(crate) use upstream::{Exchange, Upstream, ok};
 
 /// Longer than anything here takes on a busy machine; a test that waits this long has failed.
 pub(crate) const LONG: Duration = Duration::from_secs(30);

@@ -42,6 +42,14 @@ impl Upstream {
         Self::on(listener(small), script)
     }
 
+    /// As [`Upstream::start`], at an address that was another's before.
+    pub(crate) fn start_at(
+        address: SocketAddr,
+        script: impl Fn(Exchange) + Send + Sync + 'static,
+    ) -> Self {
+        Self::on(listener_at(address, |_| {}), script)
+    }
+
     fn on(listener: TcpListener, script: impl Fn(Exchange) + Send + Sync + 'static) -> Self {
         let address = listener.local_addr().unwrap();
         let counts = Arc::new(Counts::default());
@@ -99,10 +107,15 @@ impl Drop for Upstream {
 /// A listener with room for all that a test connects at once: the standard library's has 128 places, and a client that
 /// finds none waits for a second.
 fn listener(prepare: impl Fn(&Socket)) -> TcpListener {
+    listener_at(SocketAddr::from(([127, 0, 0, 1], 0)), prepare)
+}
+
+fn listener_at(address: SocketAddr, prepare: impl Fn(&Socket)) -> TcpListener {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    // Another may take its place while the kernel remembers its connections.
+    socket.set_reuse_address(true).unwrap();
     prepare(&socket);
-    let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
-    socket.bind(&anywhere.into()).unwrap();
+    socket.bind(&address.into()).unwrap();
     socket.listen(4096).unwrap();
     socket.into()
 }

@@ -2,11 +2,13 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::super::Met;
 use super::super::endpoint::Target;
 use super::*;
-use crate::config::{ConfigSource, load};
+use crate::config::{ConfigSource, EndpointAddress, EndpointConfig, load};
 
 /// An upstream of endpoints with these weights, and lines of its section.
 fn upstream(weights: &[u32], lines: &str) -> Upstream {
@@ -21,7 +23,12 @@ fn upstream(weights: &[u32], lines: &str) -> Upstream {
     let endpoint = |(number, weight): (usize, &u32)| {
         let name = format!("10.0.0.{number}:80");
         let target = Target::Tcp(name.parse().unwrap());
-        Arc::new(Endpoint::new(target, name.clone(), name, *weight, 1024))
+        let config = EndpointConfig {
+            address: EndpointAddress::Demo,
+            weight: NonZeroU32::new(*weight).unwrap(),
+            priority: 0,
+        };
+        Arc::new(Endpoint::new(target, name.clone(), name, &config, 1024))
     };
     let endpoints = weights.iter().enumerate().map(endpoint).collect();
     Upstream::new(&config, endpoints, 1)
@@ -179,4 +186,84 @@ fn with_endpoints_at_unequal_speed_counting_requests_beats_taking_turns() {
             "{policy}: {counted} us, in turn {turns} us"
         );
     }
+}
+
+#[test]
+fn keys_of_an_endpoint_that_is_out_are_lent_and_given_back() {
+    let upstream = upstream(&[1; 10], "balance = 'hash'\nhash_key = 'path'");
+    let mut balancer = balancer(&upstream);
+    let mut all = || -> Vec<usize> {
+        let one = |key| balancer.next(&upstream, Some(rehash(key)), &[]).unwrap();
+        (0..10_000).map(one).collect()
+    };
+    let before = all();
+    upstream.set_fails_checks(4, true);
+    let without = all();
+    for (before, without) in before.iter().zip(&without) {
+        assert!(*without != 4 && (*before == 4 || before == without));
+    }
+    // While it warms up it has part of its own keys, and nobody else's.
+    upstream.set_share(4, 300);
+    upstream.set_fails_checks(4, false);
+    let warming = all();
+    let back = warming.iter().filter(|&&endpoint| endpoint == 4).count();
+    assert!((240..360).contains(&back), "{back} of some 1000");
+    for (before, warming) in before.iter().zip(&warming) {
+        assert!(before == warming || *before == 4);
+    }
+    upstream.set_share(4, SHARE_WHOLE);
+    assert_eq!(all(), before);
+}
+
+#[test]
+fn who_warms_up_has_its_share_by_every_policy() {
+    for policy in ["round_robin", "random", "least_request"] {
+        let upstream = upstream(&[1, 1], &format!("balance = '{policy}'"));
+        upstream.set_share(1, 250);
+        let mut balancer = balancer(&upstream);
+        let turn = |_| balancer.next(&upstream, None, &[]).unwrap();
+        let turns: Vec<usize> = (0..10_000).map(turn).collect();
+        let share = share_of(1, &turns);
+        assert!((share - 0.2).abs() < 0.02, "{policy}: {share}");
+    }
+}
+
+#[test]
+fn too_few_healthy_endpoints_are_not_overrun() {
+    let upstream = upstream(&[1; 4], "");
+    let mut balancer = balancer(&upstream);
+    let mut who = || -> std::collections::BTreeSet<usize> {
+        let turns = 0..16;
+        turns
+            .filter_map(|_| balancer.next(&upstream, None, &[]))
+            .collect()
+    };
+    upstream.set_fails_checks(0, true);
+    upstream.set_fails_checks(1, true);
+    assert_eq!(who(), [2, 3].into(), "half are enough");
+    upstream.set_fails_checks(2, true);
+    assert_eq!(who(), [0, 1, 2, 3].into(), "a quarter is not");
+    assert_eq!(upstream.tier(), (0, true));
+}
+
+#[test]
+fn failures_in_a_row_eject_no_more_than_may_be() {
+    let upstream = upstream(&[1; 4], "outlier = { failures = 2, statuses = [503] }");
+    let ejected = || {
+        let all = 0..4;
+        all.filter(|&index| upstream.health(index).ejected).count()
+    };
+    upstream.met(0, Met::Failure);
+    upstream.met(0, Met::Response(200));
+    upstream.met(0, Met::Failure);
+    assert_eq!(ejected(), 0, "not in a row");
+    for endpoint in [0, 1, 2, 3] {
+        upstream.met(endpoint, Met::Failure);
+        upstream.met(endpoint, Met::Response(503));
+    }
+    assert_eq!(ejected(), 2, "half of four");
+    upstream.readmit(0);
+    assert_eq!(ejected(), 1);
+    upstream.met(3, Met::Failure);
+    assert!(upstream.health(3).ejected, "there is room again");
 }
