@@ -11,7 +11,7 @@ use gateway::telemetry::names::METRICS;
 use gateway::telemetry::process::ProcessSample;
 use gateway::telemetry::{
     EndpointSample, Labels, LimitOutcome, LimitSample, Method, MetricsShape, ProcessMetrics,
-    Timeout, UpstreamConnectionState, UpstreamError, WorkerMetrics, render,
+    Timeout, UpstreamConnectionState, UpstreamError, UpstreamSamples, WorkerMetrics, render,
 };
 
 fn labels() -> Labels {
@@ -51,13 +51,16 @@ fn page(workers: &[Arc<WorkerMetrics>]) -> Exposition {
             capacity_keys: 155_000,
             overflowed: 3,
         }],
-        &[EndpointSample {
-            upstream: "users".to_owned(),
-            endpoint: "unix:/run/\"users\".sock".to_owned(),
-            healthy: true,
-            ejections: 2,
-            checks: [9, 4],
-        }],
+        &UpstreamSamples {
+            pending: vec![("users".to_owned(), 5)],
+            endpoints: vec![EndpointSample {
+                upstream: "users".to_owned(),
+                endpoint: "unix:/run/\"users\".sock".to_owned(),
+                healthy: true,
+                ejections: 2,
+                checks: [9, 4],
+            }],
+        },
         &sample,
     ))
 }

@@ -413,6 +413,12 @@ pub struct UpstreamConfig {
     pub keepalive_max: u32,
     /// Connections at once to each endpoint, over all workers.
     pub max_connections: NonZeroU32,
+    /// Requests in flight at once to each endpoint, over all workers; `None`: no such cap.
+    pub max_requests: Option<NonZeroU32>,
+    /// Requests that may wait for a place at once, over all workers.
+    pub max_pending: u32,
+    /// How long one may wait.
+    pub pending_timeout: Duration,
     /// The header that every connection begins with; never [`ProxyProtocol::Any`].
     pub proxy_protocol: ProxyProtocol,
     /// Faults of its responses that are forgiven.

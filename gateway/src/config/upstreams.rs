@@ -32,6 +32,9 @@ pub(super) static KEYS: Keys = Keys {
         &KEEPALIVE_TIMEOUT,
         &KEEPALIVE_MAX,
         &MAX_CONNECTIONS,
+        &MAX_REQUESTS,
+        &MAX_PENDING,
+        &PENDING_TIMEOUT,
         &TOLERATE,
         &PROXY_PROTOCOL,
     ],
@@ -141,7 +144,31 @@ static MAX_CONNECTIONS: Key<Integer<NonZeroU32>> = Key {
     name: "max_connections",
     kind: Integer::new(1, 1_000_000),
     default: NonZeroU32::new(1024).unwrap(),
-    text: "Connections at once to each endpoint, over all workers; at the cap a request gets 503.",
+    text: "Connections at once to each endpoint, over all workers; at the cap a request waits, see `max_pending`, or gets 503.",
+};
+
+static MAX_REQUESTS: Optional<Integer<NonZeroU32>> = Optional {
+    name: "max_requests",
+    kind: Integer::new(1, 1_000_000),
+    absent: "as many as connections",
+    text: "Requests in flight at once to each endpoint, over all workers, those that connect included; at the cap as for `max_connections`. One shared word per endpoint, as for `balance = \"least_request\"`.",
+};
+
+static MAX_PENDING: Key<Integer<u32>> = Key {
+    name: "max_pending",
+    kind: Integer::new(0, 65_536),
+    default: 0,
+    text: "Requests that may wait at once, over all workers, while every endpoint has `max_connections` or `max_requests`: the oldest of all gets the next place. More get 503 with Retry-After. With 0 none waits.",
+};
+
+static PENDING_TIMEOUT: Key<Time> = Key {
+    name: "pending_timeout",
+    kind: Time {
+        min: Duration::from_millis(1),
+        max: Duration::from_secs(600),
+    },
+    default: Duration::from_secs(1),
+    text: "Who has waited so long gets 503.",
 };
 
 static TOLERATE: List<Word<ResponseFault>> = List {
@@ -217,6 +244,9 @@ fn read_one(name: Located<String>, section: &Section<'_>) -> UpstreamConfig {
         keepalive_timeout: section.get(&KEEPALIVE_TIMEOUT),
         keepalive_max: section.get(&KEEPALIVE_MAX),
         max_connections: section.get(&MAX_CONNECTIONS),
+        max_requests: section.find(&MAX_REQUESTS).map(|requests| requests.value),
+        max_pending: section.get(&MAX_PENDING),
+        pending_timeout: section.get(&PENDING_TIMEOUT),
         tolerate: {
             let mut faults = ResponseFaults::NONE;
             for fault in section.list(&TOLERATE) {

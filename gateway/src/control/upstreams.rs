@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::data::plan::Plan;
 use crate::data::upstream::{HealthSample, SHARE_WHOLE, Upstream};
-use crate::telemetry::EndpointSample;
+use crate::telemetry::{EndpointSample, UpstreamSamples};
 
 /// The page.
 pub(super) fn page(plan: &Plan) -> Value {
@@ -15,6 +15,7 @@ pub(super) fn page(plan: &Plan) -> Value {
             "priority_in_use": priority,
             // Too few are healthy: all of that priority get requests, whatever is known of them.
             "panic": regardless,
+            "requests_waiting": upstream.pending(),
             "endpoints": endpoints(upstream),
         })
     });
@@ -51,7 +52,7 @@ fn state(health: &HealthSample) -> &'static str {
 }
 
 /// What a scrape says.
-pub(super) fn samples(plan: &Plan) -> Vec<EndpointSample> {
+pub(super) fn samples(plan: &Plan) -> UpstreamSamples {
     let of = |upstream: &std::sync::Arc<Upstream>| {
         let one = |(index, endpoint): (usize, &std::sync::Arc<crate::data::upstream::Endpoint>)| {
             let health = upstream.health(index);
@@ -66,5 +67,12 @@ pub(super) fn samples(plan: &Plan) -> Vec<EndpointSample> {
         let endpoints = upstream.endpoints.iter().enumerate();
         endpoints.map(one).collect::<Vec<_>>()
     };
-    plan.upstreams.iter().flat_map(of).collect()
+    let pending = plan.upstreams.iter().filter_map(|upstream| {
+        let waiting = upstream.pending()?;
+        Some((upstream.config.name.clone(), waiting))
+    });
+    UpstreamSamples {
+        endpoints: plan.upstreams.iter().flat_map(of).collect(),
+        pending: pending.collect(),
+    }
 }

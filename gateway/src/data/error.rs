@@ -120,7 +120,12 @@ impl Error {
             Self::ClientTimeout(_) | Self::ClientGone | Self::Stopped => return None,
             Self::Lease(LeaseError::Refused(_) | LeaseError::NoAddress) => 502,
             Self::Lease(LeaseError::ConnectTimeout) | Self::RouteTimeout => 504,
-            Self::Lease(LeaseError::Full | LeaseError::Unhealthy | LeaseError::Exhausted(_)) => 503,
+            Self::Lease(
+                LeaseError::Full
+                | LeaseError::PendingTimeout
+                | LeaseError::Unhealthy
+                | LeaseError::Exhausted(_),
+            ) => 503,
             Self::Upstream(Fault::FirstByteTimeout | Fault::IdleTimeout) => 504,
             Self::Upstream(_) => 502,
         })
@@ -153,6 +158,7 @@ impl Error {
             Self::Lease(LeaseError::Refused(_)) => "connect_refused",
             Self::Lease(LeaseError::ConnectTimeout) => "connect_timeout",
             Self::Lease(LeaseError::Full) => "upstream_full",
+            Self::Lease(LeaseError::PendingTimeout) => "pending_timeout",
             Self::Lease(LeaseError::Unhealthy) => "no_healthy_endpoint",
             Self::Lease(LeaseError::NoAddress) => "no_address",
             Self::Lease(LeaseError::Exhausted(_)) => "no_descriptors",
@@ -191,7 +197,7 @@ impl Error {
             Self::ClientGone => End::ClientClosed,
             Self::Lease(LeaseError::Refused(_)) => End::UpstreamRefused,
             Self::Lease(LeaseError::ConnectTimeout) => End::UpstreamTimeout,
-            Self::Lease(LeaseError::Full) => End::UpstreamBusy,
+            Self::Lease(LeaseError::Full | LeaseError::PendingTimeout) => End::UpstreamBusy,
             Self::Lease(LeaseError::Unhealthy) => End::UpstreamUnhealthy,
             Self::Lease(LeaseError::NoAddress) => End::UpstreamUnresolved,
             Self::Lease(LeaseError::Exhausted(_)) => End::Overloaded,
@@ -223,7 +229,7 @@ impl Error {
         Some(match self {
             Self::Lease(LeaseError::Refused(_)) => UpstreamError::Refused,
             Self::Lease(LeaseError::ConnectTimeout) => UpstreamError::ConnectTimeout,
-            Self::Lease(LeaseError::Full) => UpstreamError::Busy,
+            Self::Lease(LeaseError::Full | LeaseError::PendingTimeout) => UpstreamError::Busy,
             Self::Lease(LeaseError::Unhealthy) => UpstreamError::Unhealthy,
             Self::Lease(LeaseError::NoAddress) => UpstreamError::Unresolved,
             Self::Upstream(Fault::ClosedBeforeResponse) => UpstreamError::Reset,
@@ -237,7 +243,7 @@ impl Error {
 }
 
 /// Names of causes that are no rule of the codec; beside them [`Error::name`] gives only those of authentication and of filters.
-const OWN_REASONS: [&str; 22] = [
+const OWN_REASONS: [&str; 23] = [
     "path_rewrite",
     "route_head_too_large",
     "method_not_allowed",
@@ -253,6 +259,7 @@ const OWN_REASONS: [&str; 22] = [
     "connect_refused",
     "connect_timeout",
     "upstream_full",
+    "pending_timeout",
     "no_healthy_endpoint",
     "no_address",
     "no_descriptors",
@@ -351,6 +358,7 @@ mod tests {
             exhausted(),
             LeaseError::ConnectTimeout,
             LeaseError::Full,
+            LeaseError::PendingTimeout,
             LeaseError::Unhealthy,
             LeaseError::NoAddress,
         ];

@@ -18,10 +18,24 @@ pub struct EndpointSample {
     pub checks: [u64; 2],
 }
 
+/// What upstreams share between workers.
+#[derive(Clone, Debug, Default)]
+pub struct UpstreamSamples {
+    /// Every endpoint of every upstream.
+    pub endpoints: Vec<EndpointSample>,
+    /// Names of upstreams where requests may wait for a place, and how many do.
+    pub pending: Vec<(String, u32)>,
+}
+
 /// The labels of [`EndpointSample::checks`].
 const CHECK_OUTCOMES: [&str; 2] = ["passed", "failed"];
 
-pub(super) fn endpoints(page: &mut Page, samples: &[EndpointSample]) {
+pub(super) fn endpoints(page: &mut Page, samples: &UpstreamSamples) {
+    page.family(&names::UPSTREAM_PENDING);
+    for (upstream, waiting) in &samples.pending {
+        page.sample(&names::UPSTREAM_PENDING, &[upstream], waiting);
+    }
+    let samples = &samples.endpoints;
     page.family(&names::UPSTREAM_HEALTHY);
     for one in samples {
         let labels = [one.upstream.as_str(), &one.endpoint];

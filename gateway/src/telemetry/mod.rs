@@ -16,7 +16,7 @@ pub mod time;
 pub mod top;
 
 pub use counter::BUCKET_BOUNDS_NS;
-pub use endpoints::EndpointSample;
+pub use endpoints::{EndpointSample, UpstreamSamples};
 pub use kinds::{
     End, FilterOutcome, LimitOutcome, Method, NetworkOutcome, Scheme, Timeout,
     UpstreamConnectionState, UpstreamError, Version,

@@ -103,6 +103,8 @@ metrics! {
         "Exchanges that failed on the upstream's side.";
     UPSTREAM_HEALTHY = Gauge "ringgate_upstream_healthy" ["upstream", "endpoint"]
         "1: the endpoint gets requests. 0: it fails its checks, or is ejected.";
+    UPSTREAM_PENDING = Gauge "ringgate_upstream_pending" ["upstream"]
+        "Requests that wait for a place, of upstreams where they may (`max_pending`).";
     UPSTREAM_EJECTIONS = Counter "ringgate_upstream_ejections_total" ["upstream", "endpoint"]
         "Times that an endpoint was left out for a time, since it failed requests in a row.";
     UPSTREAM_CHECKS = Counter "ringgate_upstream_checks_total" ["upstream", "endpoint", "outcome"]

@@ -5,7 +5,7 @@ use std::fmt::{Display, Write as _};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 
-use super::EndpointSample;
+use super::UpstreamSamples;
 use super::counter::{BUCKET_BOUNDS_NS, Counter, Histogram};
 use super::kinds::{
     FilterOutcome, LimitOutcome, NetworkOutcome, Timeout, UpstreamConnectionState, UpstreamError,
@@ -54,7 +54,7 @@ pub fn render(
     process: &ProcessMetrics,
     labels: &Labels,
     limits: &[LimitSample],
-    endpoints: &[EndpointSample],
+    upstream_samples: &UpstreamSamples,
     sample: &ProcessSample,
 ) -> String {
     let mut page = Page {
@@ -67,7 +67,7 @@ pub fn render(
     networks(&mut page, workers, labels);
     filters(&mut page, workers, labels);
     upstreams(&mut page, workers, labels);
-    super::endpoints::endpoints(&mut page, endpoints);
+    super::endpoints::endpoints(&mut page, upstream_samples);
     own(&mut page, workers, process, labels);
     kernel(&mut page, sample);
     page.text

@@ -344,6 +344,11 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "an_upstream_with_all_connections_taken_is_a_503",
     ),
     (
+        "pending_timeout",
+        include_str!("pending.rs"),
+        "who_waits_too_long_is_refused",
+    ),
+    (
         "no_healthy_endpoint",
         include_str!("health.rs"),
         "with_too_few_healthy_all_get_requests_unless_that_is_turned_off",

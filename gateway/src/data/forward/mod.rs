@@ -10,6 +10,7 @@ mod outcome;
 mod retry;
 mod timers;
 mod upload;
+mod wait;
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -102,9 +103,18 @@ pub(super) async fn forward(
     loop {
         let timers = tries.timers(route_until);
         let fresh = tries.is_again() || one_client;
-        let mut lease = match find(pool, key, &tries, fresh)? {
-            Ok(lease) => lease,
-            Err(turn) => Box::pin(connect(pool, turn, &worker, timers, fresh)).await?,
+        let mut lease = match find(pool, key, &tries, fresh) {
+            Ok(Ok(lease)) => lease,
+            other => {
+                Box::pin(wait::lease(
+                    pool,
+                    other,
+                    &worker,
+                    timers,
+                    (key, &tries, fresh),
+                ))
+                .await?
+            }
         };
         record.endpoint = Some(lease.endpoint);
         record.connect = (!lease.reused).then_some(lease.connect_time);
@@ -168,7 +178,16 @@ fn find<'a>(
     tries: &'a Tries<'_>,
     fresh: bool,
 ) -> Result<Result<Lease, Turn<'a>>, Error> {
-    let turn = pool.turn(key, tries.failed()).map_err(Error::Lease)?;
+    find_for(pool, pool.turn(key, tries.failed()), fresh)
+}
+
+#[inline]
+fn find_for<'a>(
+    pool: &Pool,
+    turn: Result<Turn<'a>, LeaseError>,
+    fresh: bool,
+) -> Result<Result<Lease, Turn<'a>>, Error> {
+    let turn = turn.map_err(Error::Lease)?;
     Ok(if fresh { Err(turn) } else { pool.reuse(turn) })
 }
 

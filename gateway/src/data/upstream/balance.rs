@@ -82,6 +82,17 @@ impl Balancer {
         }
     }
 
+    /// The others that take part, from the one behind `endpoint` on.
+    pub(super) fn others(&self, endpoint: usize) -> impl Iterator<Item = usize> {
+        let place = self
+            .members
+            .iter()
+            .position(|member| member.index == endpoint);
+        let (before, after) = self.members.split_at(place.unwrap_or(0));
+        let after = after.iter().skip(usize::from(place.is_some()));
+        after.chain(before).map(|member| member.index)
+    }
+
     /// One of two or more.
     fn choose(&mut self, upstream: &Upstream, key: Option<u64>) -> usize {
         match &upstream.config.balance {

@@ -1,6 +1,7 @@
 //! What all workers share about an upstream: its endpoints, and how many connections and requests each has.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -9,6 +10,7 @@ use arc_swap::ArcSwap;
 
 use super::health::{Health, HealthSample};
 use super::maglev::Maglev;
+use super::pending::Pending;
 use crate::config::{Balance, EndpointConfig, UpstreamConfig};
 
 /// The addresses of a host name, kept fresh by the control thread. Workers read it when they connect.
@@ -87,9 +89,18 @@ impl Endpoint {
         self.counts.requests.load(Ordering::Relaxed)
     }
 
-    /// Counts a request until [`Self::leave`]. Relaxed, as for connections.
-    pub(super) fn enter(&self) {
-        self.counts.requests.fetch_add(1, Ordering::Relaxed);
+    /// Counts a request until [`Self::leave`], unless there are `most`. Relaxed, as for connections.
+    #[must_use]
+    pub(super) fn enter(&self, most: Option<NonZeroU32>) -> bool {
+        let requests = &self.counts.requests;
+        let Some(most) = most else {
+            requests.fetch_add(1, Ordering::Relaxed);
+            return true;
+        };
+        let one_more = |count| (count < most.get()).then_some(count + 1);
+        requests
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .is_ok()
     }
 
     /// A request that was counted is over.
@@ -146,6 +157,8 @@ pub struct Upstream {
     pub(super) ejected: AtomicUsize,
     /// For a choice by key.
     table: Option<Maglev>,
+    /// Those who wait for a place, where they may.
+    pub(super) pending: Option<Arc<Pending>>,
 }
 
 impl Upstream {
@@ -168,7 +181,15 @@ impl Upstream {
             epoch: AtomicU32::new(0),
             ejected: AtomicUsize::new(0),
             table,
+            pending: (config.max_pending > 0)
+                .then(|| Arc::new(Pending::new(config.max_pending, workers))),
         }
+    }
+
+    /// Requests that wait for a place; `None`: none may.
+    #[must_use]
+    pub fn pending(&self) -> Option<u32> {
+        self.pending.as_ref().map(|pending| pending.waiting())
     }
 
     /// Changes when something has changed that decides which endpoints take part.
@@ -227,10 +248,11 @@ impl Upstream {
     /// Requests in flight are counted.
     #[must_use]
     pub fn counts_requests(&self) -> bool {
-        matches!(
+        let by_requests = matches!(
             self.config.balance,
             Balance::LeastRequest | Balance::TwoChoices
-        )
+        );
+        by_requests || self.config.max_requests.is_some()
     }
 }
 
@@ -243,7 +265,7 @@ mod tests {
         let target = Target::Unix("/nowhere".into());
         let config = EndpointConfig {
             address: crate::config::EndpointAddress::Demo,
-            weight: std::num::NonZeroU32::MIN,
+            weight: NonZeroU32::MIN,
             priority: 0,
         };
         let endpoint = Arc::new(Endpoint::new(target, "x".into(), "x".into(), &config, 2));

@@ -8,10 +8,13 @@ mod budget;
 mod endpoint;
 mod health;
 mod maglev;
+mod pending;
 mod pool;
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use runtime::{Deadline, Reader, Socket};
@@ -20,11 +23,13 @@ pub use balance::SHARE_WHOLE;
 pub use endpoint::{AddressCell, Endpoint, Target, Upstream};
 pub use health::{HealthSample, Met};
 pub(super) use maglev::hasher;
+pub use pending::Waiting;
 pub use pool::{Pool, Turn};
 
 use super::Why;
 use crate::telemetry::{MetricsWriter, UpstreamConnectionState};
 use endpoint::Permit;
+use pending::Pending;
 
 /// A leased connection to an endpoint. Dropping it closes the connection; [`Pool::give_back`] keeps it.
 #[derive(Debug)]
@@ -39,6 +44,8 @@ pub struct Lease {
     pub reused: bool,
     /// How long connecting took; zero for a reused one.
     pub connect_time: Duration,
+    /// The address that it was made to, of an endpoint with a name.
+    resolved: Option<SocketAddr>,
     place: Place,
 }
 
@@ -59,10 +66,35 @@ struct Place {
     metrics: Rc<MetricsWriter>,
     upstream: usize,
     state: UpstreamConnectionState,
+    /// Last, so that it is dropped when the place is free.
+    free: Free,
+}
+
+/// Calls who waits for a place when it is dropped, or before.
+#[derive(Debug)]
+struct Free(Option<Arc<Pending>>);
+
+impl Free {
+    fn call(&self) {
+        if let Some(pending) = &self.0 {
+            pending.place_is_free();
+        }
+    }
+}
+
+impl Drop for Free {
+    fn drop(&mut self) {
+        self.call();
+    }
 }
 
 impl Place {
-    fn new(permit: Permit, metrics: Rc<MetricsWriter>, upstream: usize) -> Self {
+    fn new(
+        permit: Permit,
+        metrics: Rc<MetricsWriter>,
+        upstream: usize,
+        pending: Option<Arc<Pending>>,
+    ) -> Self {
         metrics.upstream_connection_opened(upstream);
         Self {
             permit,
@@ -70,6 +102,7 @@ impl Place {
             metrics,
             upstream,
             state: UpstreamConnectionState::Active,
+            free: Free(pending),
         }
     }
 
@@ -82,6 +115,12 @@ impl Place {
         self.state = UpstreamConnectionState::Idle;
         self.metrics.upstream_connection_pooled(self.upstream);
         self.uncount();
+    }
+
+    /// Its endpoint has as many connections as it may.
+    fn is_scarce(&self) -> bool {
+        let endpoint = self.permit.endpoint();
+        endpoint.connections() >= endpoint.connections_max
     }
 
     fn uncount(&mut self) {
@@ -106,8 +145,10 @@ pub enum LeaseError {
     Refused(io::Error),
     /// The handshake took longer than `connect_timeout`.
     ConnectTimeout,
-    /// Every endpoint has `max_connections`.
+    /// Every endpoint has `max_connections` or `max_requests`, and nobody more may wait.
     Full,
+    /// The wait for a place took longer than `pending_timeout`.
+    PendingTimeout,
     /// No endpoint is healthy, and none that is not may be used.
     Unhealthy,
     /// The endpoint's name has not been resolved yet, or has no address.

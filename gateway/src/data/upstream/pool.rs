@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use runtime::{Deadlines, Expiry, Reader, Socket};
 use super::balance::Balancer;
 use super::budget::Budget;
 use super::endpoint::{Endpoint, Target, Upstream};
+use super::pending::{Queue, Waiting};
 use super::{Lease, LeaseError, Met, Place};
 use crate::config::RETRIES_MAX;
 use crate::data::Why;
@@ -44,12 +46,17 @@ impl Turn<'_> {
 
 /// A request in flight, counted at its endpoint until it is dropped or passed on.
 #[derive(Debug)]
-struct Counted<'a>(&'a Endpoint);
+struct Counted<'a> {
+    endpoint: &'a Endpoint,
+}
 
 impl<'a> Counted<'a> {
-    fn new(endpoint: &'a Endpoint) -> Self {
-        endpoint.enter();
-        Self(endpoint)
+    /// `None`: the endpoint has as many as it may.
+    fn new(upstream: &'a Upstream, endpoint: usize) -> Option<Self> {
+        let endpoint = &*upstream.endpoints[endpoint];
+        let entered = endpoint.enter(upstream.config.max_requests);
+        // Made only then: dropping one leaves.
+        entered.then(|| Self { endpoint })
     }
 
     fn pass_on(self) {
@@ -59,7 +66,8 @@ impl<'a> Counted<'a> {
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.leave();
+        // Calls nobody: who waits and finds no connection after all would call itself. See [`Pool::call_next`].
+        self.endpoint.leave();
     }
 }
 
@@ -72,6 +80,9 @@ pub struct Pool {
     /// The upstream's index, for the metrics.
     number: usize,
     budget: Budget,
+    /// This worker's requests that wait for a place.
+    queue: Queue,
+    worker: usize,
     state: RefCell<State>,
 }
 
@@ -106,6 +117,8 @@ impl Pool {
             metrics,
             number,
             budget: Budget::default(),
+            queue: Queue::new(worker),
+            worker,
             state: RefCell::new(state),
         }
     }
@@ -121,9 +134,26 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// No endpoint takes part.
+    /// No endpoint takes part, or all have as many requests as they may, or others wait for one.
     #[inline]
     pub fn turn<'a>(
+        &'a self,
+        key: Option<u64>,
+        failed: &'a [usize],
+    ) -> Result<Turn<'a>, LeaseError> {
+        if self.upstream.pending().is_some_and(|waiting| waiting > 0) {
+            return Err(LeaseError::Full);
+        }
+        self.turn_of_waiting(key, failed)
+    }
+
+    /// As [`Self::turn`], for who has waited.
+    ///
+    /// # Errors
+    ///
+    /// As there, but for those who wait.
+    #[inline]
+    pub fn turn_of_waiting<'a>(
         &'a self,
         key: Option<u64>,
         failed: &'a [usize],
@@ -135,17 +165,50 @@ impl Pool {
             endpoint = state.balancer.next(upstream, key, &[]);
         }
         let endpoint = endpoint.ok_or(LeaseError::Unhealthy)?;
+        let (endpoint, count) = if upstream.counts_requests() {
+            self.count(&state, endpoint, failed)?
+        } else {
+            (endpoint, None)
+        };
         Ok(Turn {
             endpoint,
             key,
             failed,
-            count: self.count(endpoint),
+            count,
         })
     }
 
-    fn count(&self, endpoint: usize) -> Option<Counted<'_>> {
-        let counts = self.upstream.counts_requests();
-        counts.then(|| Counted::new(&self.upstream.endpoints[endpoint]))
+    /// Counts a request at `endpoint`, or at the next that may have one more and is none of `tried`.
+    fn count(
+        &self,
+        state: &State,
+        endpoint: usize,
+        tried: &[usize],
+    ) -> Result<(usize, Option<Counted<'_>>), LeaseError> {
+        let count = |endpoint| {
+            let counted = Counted::new(&self.upstream, endpoint)?;
+            Some((endpoint, Some(counted)))
+        };
+        let others = || {
+            let others = state.balancer.others(endpoint);
+            others.filter(|other| !tried.contains(other))
+        };
+        count(endpoint)
+            .or_else(|| others().find_map(count))
+            .ok_or(LeaseError::Full)
+    }
+
+    /// Somebody got no connection and gave up: calls who waits for the place that it had meanwhile.
+    pub fn call_next(&self) {
+        if let Some(pending) = &self.upstream.pending {
+            pending.place_is_free();
+        }
+    }
+
+    /// Joins the queue of those who wait for a place; `None`: it is full, or there is none.
+    #[must_use]
+    pub fn join_queue(&self) -> Option<Waiting<'_>> {
+        self.queue.join(self.upstream.pending.as_ref()?)
     }
 
     /// An idle connection to the endpoint whose turn it is, if there is a live one. Never waits.
@@ -192,29 +255,41 @@ impl Pool {
             if let Some(lease) = idle.filter(|_| !fresh) {
                 return Ok(turn.end(lease));
             }
-            tried.push(index);
-            left -= 1;
+            // So many are looked at, whatever else happens meanwhile.
+            if tried.try_push(index).is_err() {
+                break;
+            }
             let endpoint = &self.upstream.endpoints[index];
-            if let Some(permit) = endpoint.admit() {
-                let start = now();
-                match self.open(endpoint, timeout).await {
-                    Ok(socket) => {
-                        let socket = Rc::new(socket);
-                        return Ok(turn.end(Lease {
-                            deadline: self.deadlines.register(Rc::clone(&socket), Why::Busy),
-                            reader: Reader::new(socket),
-                            endpoint: index,
-                            reused: false,
-                            connect_time: now().duration_since(start),
-                            place: Place::new(permit, Rc::clone(&self.metrics), self.number),
-                        }));
+            let Some(permit) = endpoint.admit() else {
+                drop(turn);
+                next = self.with_place(key, &tried, index, fresh);
+                continue;
+            };
+            left -= 1;
+            let start = now();
+            match self.open(endpoint, timeout).await {
+                Ok((socket, resolved)) => {
+                    let socket = Rc::new(socket);
+                    return Ok(turn.end(Lease {
+                        deadline: self.deadlines.register(Rc::clone(&socket), Why::Busy),
+                        reader: Reader::new(socket),
+                        endpoint: index,
+                        reused: false,
+                        connect_time: now().duration_since(start),
+                        resolved,
+                        place: Place::new(
+                            permit,
+                            Rc::clone(&self.metrics),
+                            self.number,
+                            self.upstream.pending.clone(),
+                        ),
+                    }));
+                }
+                Err(error) => {
+                    if !matches!(error, LeaseError::Exhausted(_)) {
+                        self.upstream.met(index, Met::Failure);
                     }
-                    Err(error) => {
-                        if !matches!(error, LeaseError::Exhausted(_)) {
-                            self.upstream.met(index, Met::Failure);
-                        }
-                        last_error = error;
-                    }
+                    last_error = error;
                 }
             }
             next = match left {
@@ -229,19 +304,62 @@ impl Pool {
     fn next_untried(&self, key: Option<u64>, tried: &[usize]) -> Option<Turn<'_>> {
         let mut state = self.state.borrow_mut();
         let endpoint = state.balancer.next(&self.upstream, key, tried)?;
+        self.turn_at(&state, key, endpoint, tried)
+    }
+
+    /// The turn of one that has a place for a connection or an idle one, from the one behind `endpoint` on.
+    #[cold]
+    fn with_place(
+        &self,
+        key: Option<u64>,
+        tried: &[usize],
+        endpoint: usize,
+        fresh: bool,
+    ) -> Option<Turn<'_>> {
+        let state = self.state.borrow();
+        let has_place = |&other: &usize| {
+            let each = &self.upstream.endpoints[other];
+            let has_idle = !fresh && !state.idle[other].is_empty();
+            let may_connect = each.connections() < each.connections_max;
+            !tried.contains(&other) && (has_idle || may_connect)
+        };
+        let other = state.balancer.others(endpoint).find(has_place)?;
+        self.turn_at(&state, key, other, tried)
+    }
+
+    fn turn_at(
+        &self,
+        state: &State,
+        key: Option<u64>,
+        endpoint: usize,
+        tried: &[usize],
+    ) -> Option<Turn<'_>> {
+        let (endpoint, count) = match self.upstream.counts_requests() {
+            true => self.count(state, endpoint, tried).ok()?,
+            false => (endpoint, None),
+        };
         Some(Turn {
             endpoint,
             key,
             failed: &[],
-            count: self.count(endpoint),
+            count,
         })
     }
 
-    async fn open(&self, endpoint: &Endpoint, timeout: Duration) -> Result<Socket, LeaseError> {
+    /// A connection, and of a name the address that it is to.
+    async fn open(
+        &self,
+        endpoint: &Endpoint,
+        timeout: Duration,
+    ) -> Result<(Socket, Option<SocketAddr>), LeaseError> {
         let attempt = async {
             match &endpoint.target {
-                Target::Tcp(address) => Socket::connect_tcp(*address).await,
-                Target::Unix(path) => Socket::connect_unix(path).await,
+                Target::Tcp(address) => Socket::connect_tcp(*address)
+                    .await
+                    .map(|socket| (socket, None)),
+                Target::Unix(path) => Socket::connect_unix(path)
+                    .await
+                    .map(|socket| (socket, None)),
                 Target::Host(cell) => {
                     let addresses = cell.load();
                     let first = {
@@ -252,7 +370,8 @@ impl Pool {
                     let mut result = Err(io::ErrorKind::AddrNotAvailable.into());
                     for turn in 0..addresses.len() {
                         let address = addresses[first.wrapping_add(turn) % addresses.len()];
-                        result = Socket::connect_tcp(address).await;
+                        let connected = Socket::connect_tcp(address).await;
+                        result = connected.map(|socket| (socket, Some(address)));
                         if result.is_ok() {
                             break;
                         }
@@ -282,7 +401,16 @@ impl Pool {
         let config = &self.upstream.config;
         let mut state = self.state.borrow_mut();
         let idle = &mut state.idle[lease.endpoint];
-        if idle.len() >= self.upstream.idle_max || lease.deadline.fired().is_some() {
+        let is_kept = idle.len() < self.upstream.idle_max && lease.deadline.fired().is_none();
+        if !is_kept || has_vanished(&self.upstream.endpoints[lease.endpoint], &lease) {
+            return;
+        }
+        if let Some(pending) = &self.upstream.pending
+            && pending.waiting() > 0
+            && lease.place.is_scarce()
+            && pending.oldest_is_elsewhere(self.worker)
+        {
+            // It is of use on this worker alone; closed, it makes room for who has waited longest.
             return;
         }
         lease.reader.arm();
@@ -291,6 +419,9 @@ impl Pool {
             .deadline
             .set(config.keepalive_timeout, Expiry::EndBoth, Why::PoolIdle);
         idle.push(lease);
+        if let Some(last) = idle.last() {
+            last.place.free.call();
+        }
     }
 
     /// A request began of which `share` in a hundred may be sent again.
@@ -320,10 +451,24 @@ impl Pool {
     pub fn sweep(&self) {
         self.budget.half_second();
         let mut state = self.state.borrow_mut();
-        for idle in &mut state.idle {
+        for (idle, endpoint) in state.idle.iter_mut().zip(&self.upstream.endpoints) {
             idle.retain_mut(|lease| {
-                lease.deadline.fired().is_none() && lease.reader.try_fill().is_none()
+                lease.deadline.fired().is_none()
+                    && lease.reader.try_fill().is_none()
+                    && !has_vanished(endpoint, lease)
             });
+        }
+        if let Some(pending) = &self.upstream.pending
+            && pending.waiting() > 0
+        {
+            self.queue.look_again(pending);
+            if pending.oldest_is_elsewhere(self.worker) {
+                // What lies idle here is a place that somebody waits for.
+                let scarce = |idle: &&mut Vec<Lease>| {
+                    idle.last().is_some_and(|lease| lease.place.is_scarce())
+                };
+                state.idle.iter_mut().filter(scarce).for_each(Vec::clear);
+            }
         }
     }
 
@@ -351,6 +496,14 @@ impl State {
             }
         }
         None
+    }
+}
+
+/// The name's addresses no longer hold the one that the connection is to.
+fn has_vanished(endpoint: &Endpoint, lease: &Lease) -> bool {
+    match (&endpoint.target, &lease.resolved) {
+        (Target::Host(cell), Some(address)) => !cell.load().contains(address),
+        _ => false,
     }
 }
 

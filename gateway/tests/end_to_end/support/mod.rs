@@ -42,13 +42,24 @@ impl Driver {
 }
 
 /// Looks at a condition until it holds; what it yields is the result.
-pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+#[track_caller]
+pub(crate) fn eventually<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    eventually_within(LONG, what, condition)
+}
+
+/// As [`eventually`], for what takes longer.
+#[track_caller]
+pub(crate) fn eventually_within<T>(
+    time: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> Option<T>,
+) -> T {
     let start = Instant::now();
     loop {
         if let Some(value) = condition() {
             return value;
         }
-        assert!(start.elapsed() < LONG, "waited in vain for: {what}");
+        assert!(start.elapsed() < time, "waited in vain for: {what}");
         std::thread::sleep(PAUSE);
     }
 }

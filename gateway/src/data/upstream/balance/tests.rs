@@ -88,7 +88,7 @@ fn requests_in_flight_are_weighed() {
         let mut balancer = balancer(&upstream);
         for _ in 0..4_000 {
             let turn = balancer.next(&upstream, None, &[]).unwrap();
-            upstream.endpoints[turn].enter();
+            assert!(upstream.endpoints[turn].enter(None));
         }
         let light = upstream.endpoints[0].requests();
         assert!((995..=1_005).contains(&light), "{policy}: {light} of 4000");
@@ -165,7 +165,7 @@ fn p99_us(policy: &str) -> u64 {
             endpoint.leave();
         }
         let chosen = workers[request % 2].next(&upstream, None, &[]).unwrap();
-        upstream.endpoints[chosen].enter();
+        assert!(upstream.endpoints[chosen].enter(None));
         let end = free_at[chosen].max(now) + 1_000 * (chosen as u64 + 1);
         free_at[chosen] = end;
         ends.push(Reverse((end, chosen)));
