@@ -243,7 +243,7 @@ impl Error {
 }
 
 /// Names of causes that are no rule of the codec; beside them [`Error::name`] gives only those of authentication and of filters.
-const OWN_REASONS: [&str; 23] = [
+const OWN_REASONS: [&str; 24] = [
     "path_rewrite",
     "route_head_too_large",
     "method_not_allowed",
