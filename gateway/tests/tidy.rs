@@ -19,6 +19,10 @@ use tidy_support::{
 const UNSAFE_FILES: &[(&str, &str)] = &[
     ("gateway/tests/end_to_end/support/process.rs", "kill"),
     (
+        "gateway/tests/idle_connections.rs",
+        "GlobalAlloc is an unsafe trait",
+    ),
+    (
         "gateway/tests/request_allocations.rs",
         "GlobalAlloc is an unsafe trait",
     ),

@@ -28,6 +28,8 @@ const fn ticks_in(time: Duration) -> u64 {
 
 const BUCKETS: usize = 256;
 const NONE: u32 = u32::MAX;
+/// A tick that never comes.
+const NEVER: u64 = u64::MAX;
 
 const _: () = assert!(BUCKETS.is_power_of_two());
 
@@ -46,15 +48,15 @@ pub enum Expiry {
 
 struct Entry<R> {
     socket: Option<Rc<Socket>>,
-    /// Tick at which the deadline passes; `u64::MAX`: none is set.
+    /// Tick at which the deadline passes; [`NEVER`]: none is set.
     at: u64,
     expiry: Expiry,
     reason: R,
     fired: Option<R>,
     waker: Option<Waker>,
     woken: bool,
-    /// Tick whose bucket the entry is linked into; never later than `at` while one is set.
-    linked_at: Option<u64>,
+    /// Tick whose bucket the entry is linked into, never later than `at` while one is set; [`NEVER`]: into none.
+    linked_at: u64,
     previous: u32,
     next: u32,
 }
@@ -120,17 +122,18 @@ impl<R> Wheel<R> {
             self.entry(head).previous = index;
         }
         let entry = self.entry(index);
-        debug_assert!(entry.linked_at.is_none());
-        entry.linked_at = Some(tick);
+        debug_assert!(entry.linked_at == NEVER);
+        entry.linked_at = tick;
         entry.previous = NONE;
         entry.next = head;
     }
 
     fn unlink(&mut self, index: u32) {
         let entry = self.entry(index);
-        let Some(tick) = entry.linked_at.take() else {
+        let tick = std::mem::replace(&mut entry.linked_at, NEVER);
+        if tick == NEVER {
             return;
-        };
+        }
         let (previous, next) = (entry.previous, entry.next);
         if previous == NONE {
             self.heads[bucket(tick)] = next;
@@ -161,13 +164,13 @@ impl<R: Copy> Deadlines<R> {
         let mut wheel = self.0.borrow_mut();
         let entry = Entry {
             socket: Some(socket),
-            at: u64::MAX,
+            at: NEVER,
             expiry: Expiry::EndBoth,
             reason: idle,
             fired: None,
             waker: None,
             woken: false,
-            linked_at: None,
+            linked_at: NEVER,
             previous: NONE,
             next: NONE,
         };
@@ -207,9 +210,9 @@ impl<R: Copy> Deadlines<R> {
                 entry.fire();
                 wheel.unlink(index);
                 fired += 1;
-            } else if linked_at.is_some_and(|tick| tick <= now) {
+            } else if linked_at <= now {
                 wheel.unlink(index);
-                if at != u64::MAX {
+                if at != NEVER {
                     wheel.link(index, at);
                 }
             }
@@ -251,7 +254,7 @@ impl<R: Copy> Deadlines<R> {
 
 impl<R: Copy> Entry<R> {
     fn fire(&mut self) {
-        self.at = u64::MAX;
+        self.at = NEVER;
         if self.expiry == Expiry::Wake {
             self.woken = true;
             if let Some(waker) = &self.waker {
@@ -276,8 +279,8 @@ impl<R: Copy> Deadline<R> {
     /// Sets the deadline to `after` from now, replacing the one before. Cost: a few stores, mostly.
     pub fn set(&self, after: Duration, expiry: Expiry, reason: R) {
         let mut wheel = self.wheel.borrow_mut();
-        // The current tick is already under way, so one more. `u64::MAX` stands for none.
-        let at = wheel.now.saturating_add(ticks_in(after)).min(u64::MAX - 2) + 1;
+        // The current tick is already under way, so one more. `NEVER` stands for none.
+        let at = wheel.now.saturating_add(ticks_in(after)).min(NEVER - 2) + 1;
         let entry = wheel.entry(self.index);
         entry.at = at;
         entry.expiry = expiry;
@@ -285,7 +288,7 @@ impl<R: Copy> Deadline<R> {
         entry.woken = false;
         // Linked no later than it is due: when its bucket comes up it is linked further along. So a deadline that
         // only ever moves on is linked once per period and not once per request.
-        if entry.linked_at.is_none_or(|tick| tick > at) {
+        if entry.linked_at > at {
             wheel.unlink(self.index);
             wheel.link(self.index, at);
         }
@@ -295,7 +298,7 @@ impl<R: Copy> Deadline<R> {
     pub fn clear(&self, reason: R) {
         let mut wheel = self.wheel.borrow_mut();
         let entry = wheel.entry(self.index);
-        entry.at = u64::MAX;
+        entry.at = NEVER;
         entry.reason = reason;
     }
 

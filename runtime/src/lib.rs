@@ -30,7 +30,7 @@ pub use socket::{Socket, pair};
 pub use spare::Spare;
 
 /// Gives back memory that this thread keeps for reads and that nobody has needed since the last call, by halves. For a
-/// sweeper, once a second; costs some stores, and the freeing.
+/// sweeper, twice a second; costs some stores, and the freeing.
 pub fn trim() {
     buf::trim_blocks();
     reader::trim_places();

@@ -13,11 +13,14 @@ use std::mem::{ManuallyDrop, MaybeUninit};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::path::Path;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use monoio::io::{AsyncReadRent, AsyncWriteRent, CancelHandle, CancelableAsyncReadRent};
 use monoio::net::{TcpStream, UnixStream};
+use pin_project_lite::pin_project;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
 
@@ -215,13 +218,14 @@ impl Socket {
     /// # Errors
     ///
     /// The kernel refuses to poll.
-    pub async fn readable(&self) -> io::Result<()> {
+    pub fn readable(&self) -> impl Future<Output = io::Result<()>> {
         // SAFETY: a shared borrow: `readable` takes `&self` and clones the descriptor.
         let stream = unsafe { &*self.stream.get() };
         self.began();
-        let result = stream.readable(false).await;
-        self.ended();
-        result
+        Counted {
+            socket: self,
+            operation: stream.readable(false),
+        }
     }
 
     /// Whether bytes are there that nobody has read. Costs a system call.
@@ -255,6 +259,26 @@ impl Socket {
     /// Makes the coming close a reset, which also frees what the kernel still holds for a reader that never reads.
     pub fn reset_on_close(&self) {
         drop(SockRef::from(self).set_linger(Some(Duration::ZERO)));
+    }
+}
+
+pin_project! {
+    /// An operation whose end its socket hears of. No `async` block, which would be larger.
+    struct Counted<'a, F> {
+        socket: &'a Socket,
+        #[pin]
+        operation: F,
+    }
+}
+
+impl<F: Future> Future for Counted<'_, F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let output = ready!(this.operation.poll(cx));
+        this.socket.ended();
+        Poll::Ready(output)
     }
 }
 

@@ -41,7 +41,7 @@ impl<T> Spare<T> {
         }
     }
 
-    /// Drops half of those that nobody has needed since the last call, all but a few. Called once a second, a load that
+    /// Drops half of those that nobody has needed since the last call, all but a few. Called twice a second, a load that
     /// comes and goes within seconds finds what it needs, and a quiet thread gives back what a busy one took.
     pub fn trim(&mut self) {
         let unneeded = self.fewest.saturating_sub(SPARE_MIN).div_ceil(2);

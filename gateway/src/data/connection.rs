@@ -1,6 +1,9 @@
 //! A client's connection: reads heads one after the other, hands each request to `request`, and ends in order.
 
+mod rest;
+
 use std::future::poll_fn;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::rc::Rc;
@@ -9,6 +12,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use runtime::{Buf, Deadline, Expiry, Reader, Socket, TICK};
+
+use rest::Resting;
 
 use super::client::{Peer, text_of};
 use super::codec::{HeadScanner, NotProxy, check_lines, parse_proxy};
@@ -38,7 +43,6 @@ const RATE_GRACE: Duration = Duration::from_secs(10);
 pub(super) struct Connection {
     pub(super) worker: Rc<Worker>,
     pub(super) listener: Arc<ListenerPlan>,
-    pub(super) listener_index: usize,
     pub(super) peer: SocketAddr,
     /// Who the peer says it is by the PROXY protocol.
     proxied: Option<Box<SocketAddr>>,
@@ -48,8 +52,8 @@ pub(super) struct Connection {
     pub(super) client_key: limiter::Key,
     /// The client's address as text, for the upstream.
     pub(super) client_text: Box<str>,
-    /// How long the first byte of the next head may take.
-    wait: Duration,
+    /// Whether a request has come on it.
+    has_served: bool,
     pub(super) reader: Reader,
     pub(super) writer: ClientWriter,
     /// For reading a body while an answer is written, which has the writer's.
@@ -145,12 +149,7 @@ pub(super) enum Next {
 /// Only what an idle connection needs is in this future: what serving a request needs is in a [`super::spell::Spell`],
 /// and a tunnel is in a box of its own.
 pub(super) async fn serve(mut connection: Box<Connection>) {
-    poll_fn(|cx| {
-        connection.writer.deadline.attach(cx.waker());
-        connection.body_deadline.attach(cx.waker());
-        Poll::Ready(())
-    })
-    .await;
+    connection.attach().await;
     let mut has_more = false;
     if connection.listener.config.proxy_protocol != ProxyProtocol::Off {
         if Box::pin(connection.read_proxy_header()).await.is_err() {
@@ -160,7 +159,25 @@ pub(super) async fn serve(mut connection: Box<Connection>) {
         // What came behind that header is the beginning of a request.
         has_more = !connection.reader.data().is_empty();
     }
-    while std::mem::take(&mut has_more) || connection.wait().await {
+    loop {
+        let mut waited = Waited::Come;
+        if !std::mem::take(&mut has_more) {
+            waited = connection.wait().await;
+        }
+        if waited == Waited::ForLong {
+            // In a block, since the future has room apart for whatever is in scope at a later wait.
+            connection = {
+                let resting = connection.rest();
+                // An error shows again when the connection is read.
+                drop(resting.stirs().await);
+                resting.wake()
+            };
+            connection.attach().await;
+            waited = connection.first_bytes().await;
+        }
+        if waited != Waited::Come {
+            return;
+        }
         let mut spell = connection.worker.take_spell();
         let pause;
         (connection, pause) = spell.run(connection).await;
@@ -171,6 +188,17 @@ pub(super) async fn serve(mut connection: Box<Connection>) {
             Pause::End => return,
         }
     }
+}
+
+/// How waiting for a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waited {
+    /// Bytes of one are there.
+    Come,
+    /// None will come.
+    Over,
+    /// Nothing has come for a moment.
+    ForLong,
 }
 
 /// Why a connection stops serving requests.
@@ -219,33 +247,19 @@ impl Connection {
         socket: Rc<Socket>,
         peer: SocketAddr,
     ) -> Box<Self> {
-        let client = client_of(peer.ip());
+        let deadline = worker.deadlines.register(Rc::clone(&socket), Why::Idle);
         let plan = Arc::clone(&worker.served().plan);
-        let listener = Arc::clone(&plan.listeners[listener_index]);
-        Box::new(Self {
-            listener_index,
+        let resting = Resting {
+            worker: Rc::clone(worker),
+            listener: Arc::clone(&plan.listeners[listener_index]),
+            socket,
             peer,
             proxied: None,
-            trusted: plan.trusted_proxies.contains(client),
-            client_key: plan.hasher.address(client, plan.client_ip.ipv6_prefix),
-            client_text: text_of(client),
-            wait: listener.config.header_timeout,
-            reader: Reader::new(Rc::clone(&socket)),
-            body_deadline: worker.deadlines.register(Rc::clone(&socket), Why::Busy),
-            writer: ClientWriter {
-                deadline: worker.deadlines.register(Rc::clone(&socket), Why::Idle),
-                socket,
-                out: Buf::empty(),
-                taken: 0,
-                waited: 0,
-                listener: Arc::clone(&listener),
-                worker: Rc::clone(worker),
-            },
-            listener,
-            worker: Rc::clone(worker),
-            fairness: Fairness::default(),
-            tunnel: None,
-        })
+            trusted: plan.trusted_proxies.contains(client_of(peer.ip())),
+            deadline,
+            has_served: false,
+        };
+        resting.wake()
     }
 
     /// The address of the peer, or of who it says by the PROXY protocol; IPv4 also where it came mapped into IPv6.
@@ -305,14 +319,24 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits for the first bytes of a request: for a moment with a read under way, then without a buffer. False: none
-    /// will come.
-    async fn wait(&mut self) -> bool {
-        let (deadline, rests) = (&self.writer.deadline, self.wait > BUFFER_TIME);
+    /// Names the task that deadlines wake.
+    async fn attach(&self) {
+        poll_fn(|cx| {
+            self.writer.deadline.attach(cx.waker());
+            self.body_deadline.attach(cx.waker());
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Waits for the first bytes of a request with a read under way, for a moment.
+    async fn wait(&mut self) -> Waited {
+        let timeout = first_byte_timeout(&self.listener, self.has_served);
+        let (deadline, rests) = (&self.writer.deadline, timeout > BUFFER_TIME);
         if rests {
             deadline.set(BUFFER_TIME, Expiry::Wake, Why::Idle);
         } else {
-            deadline.set(self.wait, Expiry::EndReads, Why::Idle);
+            deadline.set(timeout, Expiry::EndReads, Why::Idle);
         }
         let reader = &mut self.reader;
         let filled = poll_fn(|cx| match reader.poll_fill(cx) {
@@ -322,28 +346,31 @@ impl Connection {
         })
         .await;
         let filled = match filled {
-            Some(filled) => Some(filled),
-            None => self.reader.cancel().await,
-        };
-        let filled = match filled {
             Some(filled) => filled,
-            None => {
-                self.reader.rest();
-                let left = self.wait.saturating_sub(BUFFER_TIME);
-                self.writer.deadline.set(left, Expiry::EndReads, Why::Idle);
-                // An error shows again when the connection is read.
-                let _readable = self.writer.socket.readable().await;
-                self.reader.fill().await
-            }
+            None => match self.reader.cancel().await {
+                Some(filled) => filled,
+                None => return Waited::ForLong,
+            },
         };
-        match filled {
+        self.look_at(filled).await
+    }
+
+    /// Reads what made it stir.
+    async fn first_bytes(&mut self) -> Waited {
+        let filled = self.reader.fill().await;
+        self.look_at(filled).await
+    }
+
+    async fn look_at(&mut self, filled: io::Result<usize>) -> Waited {
+        let come = match filled {
             Ok(0) => self.last_look().await,
             Ok(count) => {
                 self.worker.metrics.received(count as u64);
                 true
             }
             Err(_reset) => false,
-        }
+        };
+        if come { Waited::Come } else { Waited::Over }
     }
 
     /// The end of an idle connection. Where the drain made it, a request may have come in that very moment; it is
@@ -376,7 +403,7 @@ impl Connection {
             if next != Next::Keep {
                 return Some(next);
             }
-            self.wait = self.listener.config.idle_timeout;
+            self.has_served = true;
             if self.writer.out.len() > OUT_BYTES_MAX && self.writer.flush().await.is_err() {
                 return Some(Next::Close);
             }
@@ -471,6 +498,15 @@ impl Connection {
         self.worker
             .clock
             .with_date(|date| answer.put(&mut self.writer.out, date));
+    }
+}
+
+/// How long the first byte of the next head may take.
+fn first_byte_timeout(listener: &ListenerPlan, has_served: bool) -> Duration {
+    if has_served {
+        listener.config.idle_timeout
+    } else {
+        listener.config.header_timeout
     }
 }
 

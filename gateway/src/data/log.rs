@@ -153,7 +153,7 @@ impl Record {
                 b""
             },
             request_id: &self.request_id,
-            listener: narrow(connection.listener_index),
+            listener: narrow(connection.listener.index),
             upstream: self.upstream.map(narrow),
             upstream_address: match endpoint.map(|endpoint| (&endpoint.target, &endpoint.label)) {
                 None => RecordAddress::None,

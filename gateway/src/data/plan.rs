@@ -69,6 +69,8 @@ const UNDERSCORE: &str = RequestError::FieldUnderscore.name();
 /// A listener.
 #[derive(Debug)]
 pub struct ListenerPlan {
+    /// Its number among the plan's.
+    pub index: usize,
     /// What the config says.
     pub config: ListenerConfig,
     /// Hosts that are served.
@@ -211,7 +213,8 @@ impl Plan {
             listeners: config
                 .listeners
                 .iter()
-                .map(|listener| ListenerPlan::new(listener, workers).map(Arc::new))
+                .enumerate()
+                .map(|(index, listener)| ListenerPlan::new(index, listener, workers).map(Arc::new))
                 .collect::<Result<_, _>>()?,
             table: RouteTable::new(&config.routes),
             answers_preflights: routes.iter().any(|route| route.enforced_cors().is_some()),
@@ -281,7 +284,7 @@ fn resolve(address: &EndpointAddress, addresses: &mut dyn Addresses) -> (Target,
 }
 
 impl ListenerPlan {
-    fn new(config: &ListenerConfig, workers: usize) -> Result<Self, String> {
+    fn new(index: usize, config: &ListenerConfig, workers: usize) -> Result<Self, String> {
         let clients = config.max_connections_per_client.map(|places| {
             // As many clients as connections, at most.
             let keys = Budget::Keys(config.max_connections.into());
@@ -291,6 +294,7 @@ impl ListenerPlan {
                 .map_err(|error| format!("listeners.{}: {error}", config.name))
         });
         Ok(Self {
+            index,
             hosts: HostSet::new(&config.hosts),
             head_limits: HeadLimits {
                 start_line_max: config.request_line_max,
@@ -332,7 +336,8 @@ impl ListenerPlan {
         };
         if let Some(clients) = &self.clients {
             let permit = Concurrency::enter(Arc::clone(clients), client());
-            place.client = Some(permit.map_err(|_full| "max_connections_per_client")?);
+            let permit = permit.map_err(|_full| "max_connections_per_client")?;
+            place.client = Some(Box::new(permit));
         }
         Ok(place)
     }
@@ -354,7 +359,16 @@ impl ListenerPlan {
 #[derive(Debug)]
 pub struct Place {
     listener: Arc<ListenerPlan>,
-    client: Option<Permit<Arc<Concurrency>>>,
+    /// In a box, since most listeners have no such cap and every idle connection has room for this.
+    client: Option<Box<Permit<Arc<Concurrency>>>>,
+}
+
+impl Place {
+    /// Whose place it is.
+    #[must_use]
+    pub fn listener(&self) -> &ListenerPlan {
+        &self.listener
+    }
 }
 
 impl Drop for Place {

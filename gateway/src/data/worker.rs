@@ -7,13 +7,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use monoio::io::{CancelHandle, Canceller};
+use pin_project_lite::pin_project;
 use runtime::listen::{Acceptor, is_about_one_connection};
 use runtime::{Deadlines, Executor, Expiry, Options, Report, Socket, Spare, TICK};
 
@@ -22,7 +23,7 @@ use super::auth::Tables;
 use super::clock::Clock;
 use super::connection::{self, Connection};
 use super::filter::rules::FilterPlan;
-use super::plan::{Plan, client_of};
+use super::plan::{Place, Plan, client_of};
 use super::request_id::RequestIds;
 use super::route::Matchers;
 use super::spell::Spell;
@@ -45,7 +46,7 @@ const SPELLS_MAX: usize = 128;
 /// Idle upstream connections are looked through this often.
 const SWEEP_EVERY_TICKS: u64 = 5;
 /// Memory that was kept and not needed for so long is given back.
-const TRIM_EVERY_TICKS: u64 = 10;
+const TRIM_EVERY_TICKS: u64 = 5;
 
 /// What a worker is made of.
 #[derive(Debug)]
@@ -366,36 +367,54 @@ fn admit(worker: &Rc<Worker>, listener: usize, socket: Rc<Socket>, peer: SocketA
     worker.connections.set(worker.connections.get() + 1);
     worker.metrics.connection_opened(listener);
     let connection = Connection::new(&worker, listener, socket, peer);
-    let _detached = monoio::spawn(async move {
-        // The connection is gone before it is counted as closed.
-        let served = {
-            let serving = pin!(connection::serve(connection));
-            CatchUnwind(serving).await
-        };
-        if let Err(panic) = served {
-            worker.metrics.connection_panicked();
-            crate::telemetry::log::error(
-                "a connection panicked and was closed",
-                &[("worker", &worker.index), ("panic", &describe(&*panic))],
-            );
-        }
-        drop(place);
-        worker.metrics.connection_closed(listener);
-        worker.connection_ended();
+    let _detached = monoio::spawn(Task {
+        serving: Some(connection::serve(connection)),
+        place: Some(place),
+        worker,
     });
 }
 
-/// A future whose panics are its output: one connection must not take the worker's others with it.
-struct CatchUnwind<'a, F>(Pin<&'a mut F>);
+pin_project! {
+    /// The task of a connection. A panic ends this one: it must not take the worker's others with it. No `async` block,
+    /// which would be larger.
+    struct Task<F> {
+        #[pin]
+        serving: Option<F>,
+        place: Option<Place>,
+        worker: Rc<Worker>,
+    }
+}
 
-impl<F: Future> Future for CatchUnwind<'_, F> {
-    type Output = Result<F::Output, Box<dyn Any + Send>>;
+impl<F: Future<Output = ()>> Future for Task<F> {
+    type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Self::Output> {
-        match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))) {
-            Ok(poll) => poll.map(Ok),
-            Err(panic) => Poll::Ready(Err(panic)),
+    fn poll(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        if let Some(serving) = this.serving.as_mut().as_pin_mut() {
+            match catch_unwind(AssertUnwindSafe(|| serving.poll(cx))) {
+                Ok(Poll::Pending) => return Poll::Pending,
+                Ok(Poll::Ready(())) => {}
+                Err(panic) => {
+                    this.worker.metrics.connection_panicked();
+                    crate::telemetry::log::error(
+                        "a connection panicked and was closed",
+                        &[
+                            ("worker", &this.worker.index),
+                            ("panic", &describe(&*panic)),
+                        ],
+                    );
+                }
+            }
         }
+        // The connection is gone before it is counted as closed.
+        this.serving.set(None);
+        if let Some(place) = this.place.take() {
+            let listener = place.listener().index;
+            drop(place);
+            this.worker.metrics.connection_closed(listener);
+            this.worker.connection_ended();
+        }
+        Poll::Ready(())
     }
 }
 

@@ -329,7 +329,7 @@ fn may_pass(connection: &Connection, policy: PathPolicy, error: &Error) -> bool 
 
 #[cold]
 pub(super) fn count_only(connection: &Connection, error: &Error) {
-    let listener = connection.listener_index;
+    let listener = connection.listener.index;
     connection
         .worker
         .metrics
