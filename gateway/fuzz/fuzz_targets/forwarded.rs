@@ -2,8 +2,4 @@
 
 #![no_main]
 
-#[path = "../../tests/codec_support/checks.rs"]
-#[allow(dead_code)]
-mod checks;
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| checks::forwarded(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| gateway_fuzz::forwarded(data));

@@ -22,6 +22,8 @@ targets! {
     checks::response_head
     checks::chunked
     checks::path
+    checks::proxy_header
+    checks::forwarded
     streams::connection
     streams::response
     streams::config

@@ -1,7 +1,7 @@
 //! What bounds a client or an upstream that is slow, and a gateway that has no room left.
 
 use std::io::Read as _;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
@@ -45,6 +45,29 @@ fn asking(address: SocketAddr) -> Client {
     socket.set_recv_buffer_size(2048).unwrap();
     client.send("GET /slow HTTP/1.1\r\nHost: test\r\n\r\n");
     client
+}
+
+/// What the kernel may hold of a response that nobody reads: the bound on unsent bytes (16 KiB), a segment of loopback beyond
+/// it, and what the smallest of receive buffers lets out. Without the bound it is megabytes.
+
+/// Bytes of the connection `from` here `to` there that the other side has not acknowledged, sent or not.
+fn unacknowledged(from: SocketAddr, to: SocketAddr) -> u64 {
+    let text = |address: SocketAddr| match address.ip() {
+        IpAddr::V4(ip) => format!(
+            "{:08X}:{:04X}",
+            u32::from_ne_bytes(ip.octets()),
+            address.port()
+        ),
+        IpAddr::V6(_) => panic!("an IPv4 address"),
+    };
+    let (from, to) = (text(from), text(to));
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let mut lines = table.lines().map(|line| line.split_whitespace());
+    let mut queues = lines.find_map(|mut words| {
+        (words.nth(1)? == from && words.next()? == to).then(|| words.nth(1))?
+    });
+    let queue = queues.take().and_then(|queues| queues.split(':').next());
+    queue.map_or(0, |queue| u64::from_str_radix(queue, 16).unwrap())
 }
 
 const SLOW_LIMIT: Duration = Duration::from_secs(10);
@@ -211,6 +234,24 @@ on_both_drivers! {
         let before = bad.requests();
         assert_eq!(both_bad.get("/").problem(502), "closed_before_response");
         assert_eq!((bad.requests() - before, closing.requests()), (1, 1), "once each");
+    }
+
+    fn the_kernel_holds_little_for_a_client_that_does_not_read(driver) {
+        const RUNS: usize = 50;
+        let upstream = endless();
+        let gateway = Launch::new(driver)
+            .rest(&to_upstream(&[upstream.address], ""))
+            .start();
+        let client = asking(gateway.address);
+        let here = client.stream().local_addr().unwrap();
+        // Filled when it has been the same for a while.
+        let (mut held, mut same) = (0, 0);
+        eventually("a full send buffer", || {
+            let now = unacknowledged(gateway.address, here);
+            same = if now == held && now > 0 { same + 1 } else { 0 };
+            held = now;
+            (same == RUNS).then_some(())
+        });
     }
 
     fn slow_clients_are_ended_in_time_and_see_it(driver) {

@@ -30,6 +30,7 @@ mod cors;
 mod descriptors;
 mod drain;
 mod exceptions;
+mod faults;
 mod filters;
 mod health;
 mod jwt;

@@ -260,6 +260,19 @@ impl Gateway {
         system::signal(self.pid(), signal);
     }
 
+    /// Holds all of its threads up.
+    pub(crate) fn pause(&self) {
+        self.signal(libc::SIGSTOP);
+        eventually("it to stop", || {
+            (system::state(self.pid()) == 'T').then_some(())
+        });
+    }
+
+    /// Ends a pause.
+    pub(crate) fn go_on(&self) {
+        self.signal(libc::SIGCONT);
+    }
+
     /// It is still there.
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()

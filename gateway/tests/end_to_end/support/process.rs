@@ -59,6 +59,13 @@ pub(super) fn open_files(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
+/// `R`, `S`, `T` and so on, as proc(5) has it; of a process under a trace `t`, in place of `T`, is not told apart.
+pub(super) fn state(pid: u32) -> char {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let state = stat.rsplit(") ").next().unwrap().chars().next().unwrap();
+    state.to_ascii_uppercase()
+}
+
 pub(super) fn threads(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/task")).unwrap().count()
 }
