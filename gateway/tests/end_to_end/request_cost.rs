@@ -35,7 +35,7 @@ fn send(client: &mut Client, requests: u64) {
 }
 
 /// Entries that the process has put into its ring so far. It has one: one worker, and only workers have rings.
-fn ring_operations(pid: u32) -> u64 {
+pub(crate) fn ring_operations(pid: u32) -> u64 {
     let folder = format!("/proc/{pid}/fdinfo");
     let infos = fs::read_dir(folder)
         .unwrap()

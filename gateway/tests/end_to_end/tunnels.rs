@@ -2,7 +2,10 @@
 
 use std::net::Shutdown;
 
-use crate::support::{Client, Driver, Gateway, Launch, Upstream, eventually, ok, to_upstream};
+use crate::request_cost::ring_operations;
+use crate::support::{
+    Client, Driver, Gateway, Launch, Upstream, eventually, has_io_uring, ok, to_upstream,
+};
 
 const UPGRADE: &str =
     "GET /chat HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
@@ -18,6 +21,36 @@ fn start(driver: Driver, upstream: &Upstream, route: &str) -> Gateway {
 
 fn with_websocket(driver: Driver, upstream: &Upstream) -> Gateway {
     start(driver, upstream, "upgrade = [\"websocket\"]")
+}
+
+#[test]
+fn much_at_once_goes_through_in_large_pieces() {
+    const BYTES: usize = 16 << 20;
+    /// In pieces of 4 KiB it is thirteen thousand.
+    const OPERATIONS_MAX: u64 = 5_000;
+    if !has_io_uring("tunnels::much_at_once_goes_through_in_large_pieces") {
+        return;
+    }
+    let upstream = Upstream::start(|mut exchange| {
+        if exchange.head().is_none() {
+            return;
+        }
+        exchange.send(SWITCHING);
+        exchange.send(vec![b'x'; BYTES]);
+        exchange.wait_closed();
+    });
+    let gateway = Launch::new(Driver::IoUring)
+        .one_worker()
+        .rest(&to_upstream(&[upstream.address], ""))
+        .rest("upgrade = [\"websocket\"]")
+        .start();
+    let mut client = Client::connect(gateway.address);
+    let before = ring_operations(gateway.pid());
+    client.send(UPGRADE);
+    assert_eq!(client.head().unwrap().status, 101);
+    assert_eq!(client.reading().bytes(BYTES).len(), BYTES);
+    let made = ring_operations(gateway.pid()) - before;
+    assert!(made <= OPERATIONS_MAX, "{made} operations");
 }
 
 on_both_drivers! {
