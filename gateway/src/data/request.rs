@@ -624,8 +624,10 @@ pub(super) async fn discard(connection: &mut Connection, body: &mut Transfer) ->
     connection
         .body_deadline
         .set(DISCARD_TIME, Expiry::EndReads, Why::Body);
+    // Bytes that are left when all that can be taken was taken are the beginning of something: there must come more.
+    let mut needs_more = false;
     while !body.is_ended() {
-        if connection.reader.data().is_empty() || connection.reader.is_armed() {
+        if needs_more || connection.reader.data().is_empty() || connection.reader.is_armed() {
             match connection.reader.fill().await {
                 Ok(0) | Err(_) => return Next::Close,
                 Ok(count) => connection.worker.metrics.received(count as u64),
@@ -635,6 +637,7 @@ pub(super) async fn discard(connection: &mut Connection, body: &mut Transfer) ->
         if taken.is_err() || body.payload_promised() > DISCARD_BYTES_MAX {
             return Next::Linger;
         }
+        needs_more = true;
     }
     connection.body_deadline.clear(Why::Busy);
     Next::Keep

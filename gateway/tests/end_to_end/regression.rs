@@ -143,6 +143,24 @@ on_both_drivers! {
         assert!(spoiled.is_empty(), "another's request inside of bodies of {spoiled:?} bytes");
     }
 
+    fn half_a_chunk_line_that_nobody_wants_does_not_hold_the_worker(driver) {
+        const BODY: &str = "5;a=b\r\nhello\r\n0\r\nX: y\r\n\r\n";
+        let gateway = Launch::new(driver)
+            .one_worker()
+            .rest("[[routes]]\nname = \"own\"\nrespond = { body = \"own\" }\n")
+            .start();
+        let mut other = Client::connect(gateway.address);
+        for split in 0..BODY.len() {
+            let (first, rest) = BODY.split_at(split);
+            let mut client = Client::connect(gateway.address);
+            client.send(format!("POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n{first}"));
+            assert_eq!(client.response().text(), "own");
+            assert_eq!(other.get("/").text(), "own", "after {first:?}");
+            client.send(rest);
+            assert_eq!(client.get("/").text(), "own", "after {first:?} and the rest");
+        }
+    }
+
     fn idle_connections_of_one_worker_do_not_shut_the_others_out(driver) {
         let upstream = Upstream::saying("ok");
         let gateway = Launch::new(driver)
