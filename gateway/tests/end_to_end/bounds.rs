@@ -49,6 +49,7 @@ fn asking(address: SocketAddr) -> Client {
 
 /// What the kernel may hold of a response that nobody reads: the bound on unsent bytes (16 KiB), a segment of loopback beyond
 /// it, and what the smallest of receive buffers lets out. Without the bound it is megabytes.
+const SENT_AND_HELD_MAX: u64 = 96 * 1024;
 
 /// Bytes of the connection `from` here `to` there that the other side has not acknowledged, sent or not.
 fn unacknowledged(from: SocketAddr, to: SocketAddr) -> u64 {
@@ -252,6 +253,7 @@ on_both_drivers! {
             held = now;
             (same == RUNS).then_some(())
         });
+        assert!(held <= SENT_AND_HELD_MAX, "{held} bytes wait in the kernel");
     }
 
     fn slow_clients_are_ended_in_time_and_see_it(driver) {
