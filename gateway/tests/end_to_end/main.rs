@@ -56,4 +56,5 @@ mod steering;
 mod streaming;
 mod tools;
 mod tunnels;
+mod turns;
 mod workers;
