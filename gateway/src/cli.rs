@@ -11,6 +11,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Config, ConfigErrors, ConfigSource, LimitConfig, LimitMode, entry, load};
 use crate::data::filter::limit;
+use crate::explain::{self, ExplainArgs};
 
 /// Exit code of a command that did what it was asked.
 pub const EXIT_OK: u8 = 0;
@@ -27,6 +28,8 @@ Examples:
   ringgate run -c ringgate.toml     serve a configuration
   ringgate check -c ringgate.toml   say what is wrong with it, without starting anything
   ringgate bench -c ringgate.toml   put load on it, with an upstream of its own
+  ringgate explain -c ringgate.toml 'GET http://api.example.com/users'
+                                    say which route serves it and what each filter does
 
 Exit codes: 0 done, 1 failed at run time, 2 wrong usage, 78 bad configuration.";
 
@@ -68,6 +71,9 @@ enum Command {
     /// Say what is wrong with a configuration: `ok`, or one problem a line and exit code 78.
     #[command(alias = "validate", after_help = EXAMPLES)]
     Check(RawCheckArgs),
+    /// Say which route serves a request, why the others do not, and what would be done with it, without starting anything.
+    #[command(after_help = explain::HELP)]
+    Explain(ExplainArgs),
     /// Make the line of a file of API keys from a key on standard input, or from a new one.
     #[command(after_help = HASH_EXAMPLES)]
     HashKey(HashKeyArgs),
@@ -176,6 +182,8 @@ pub enum Invocation {
     HashKey(HashKeyArgs),
     /// Put load on a configuration.
     Bench(BenchArgs),
+    /// Say what is done with a request.
+    Explain(ExplainArgs),
 }
 
 impl Invocation {
@@ -200,6 +208,10 @@ impl Invocation {
             (None, true) => (CheckFormat::Text, cli.run.config, false),
             (Some(Command::Run(run)), _) => return Ok(Self::run(run, from_env)),
             (Some(Command::Bench(bench)), _) => return Ok(Self::Bench(bench)),
+            (Some(Command::Explain(mut explain)), _) => {
+                explain.config = explain.config.or(from_env);
+                return Ok(Self::Explain(explain));
+            }
             (None, false) => return Ok(Self::run(cli.run, from_env)),
         };
         let config = config.or(from_env).ok_or_else(|| {
@@ -426,6 +438,7 @@ mod tests {
             Invocation::Check(check) => Some(check.config),
             Invocation::HashKey(_) => None,
             Invocation::Bench(bench) => Some(bench.config),
+            Invocation::Explain(explain) => explain.config,
         };
         for line in ["ringgate", "ringgate run", "ringgate check", "ringgate -t"] {
             assert_eq!(config(line, "e.toml"), Some("e.toml".into()), "{line}");

@@ -6,4 +6,5 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod data;
+pub mod explain;
 pub mod telemetry;

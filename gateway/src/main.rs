@@ -28,6 +28,12 @@ fn main() -> ExitCode {
             cli::hash_key(&arguments, &mut io::stdin().lock(), &mut out, &mut told)
                 .unwrap_or(cli::EXIT_FAILURE)
         }
+        Ok(Invocation::Explain(arguments)) => {
+            let environment = |name: &str| std::env::var(name).ok();
+            let (mut out, mut told) = (io::stdout().lock(), io::stderr().lock());
+            gateway::explain::run(&arguments, &environment, &mut out, &mut told)
+                .unwrap_or(cli::EXIT_FAILURE)
+        }
         Ok(Invocation::Bench(arguments)) => {
             gateway::bench::run(&arguments, &|name| std::env::var(name).ok())
         }

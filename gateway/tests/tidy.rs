@@ -83,6 +83,14 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
         "paths and fields are made of a request's parts and a route's captures",
     ),
     (
+        "explain",
+        &[
+            "auth", "client", "codec", "error", "filter", "forward", "log", "plan", "request",
+            "respond", "route",
+        ],
+        "takes a request through the steps without doing anything",
+    ),
+    (
         "filter",
         &["auth", "codec", "error"],
         "keys of limits are found among a request's fields and in its caller; a refusal is an error",

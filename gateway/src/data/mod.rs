@@ -8,6 +8,7 @@ pub mod codec;
 mod connection;
 mod edit;
 mod error;
+pub mod explain;
 mod fairness;
 mod fault;
 pub mod filter;

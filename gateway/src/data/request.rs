@@ -20,7 +20,7 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use runtime::{Buf, Expiry};
 
-use super::auth::{self, Caller, TakenOut, Verified};
+use super::auth::{Caller, TakenOut, Verified};
 use super::body::{Sink, Transfer};
 use super::client::Told;
 use super::codec::{BodyFraming, Edits, Fields, RequestHead, Scheme, TargetForm, Version};
@@ -37,10 +37,15 @@ use super::route::Captures;
 use super::tunnel::Unfinished;
 use super::worker::Served;
 use super::{Why, fault, forward};
-use crate::config::{AccessConfig, Action, ROUTE_AUTH_MAX};
-use crate::telemetry::{LimitOutcome, MetricsWriter};
+use crate::config::{Action, ROUTE_AUTH_MAX};
+use crate::telemetry::{FilterOutcome, LimitOutcome, MetricsWriter, NetworkOutcome};
 
-use decide::{Site, Understood, check_sizes, subject, take_action, understand};
+pub(super) use guard::{ask_cors, ask_filters, ask_networks};
+
+pub(super) use decide::{
+    Heard, Site, Understood, asked, challenges, check_sizes, identify, own_edits, subject,
+    take_action, understand,
+};
 
 /// A body that nobody wants is read to its end if it is this short, so that the connection can stay.
 pub(super) const DISCARD_BYTES_MAX: u64 = 64 * 1024;
@@ -58,7 +63,7 @@ pub(super) struct Scratch {
     /// The path's normal form, where that differs from what was sent.
     path: Vec<u8>,
     /// What goes upstream in its place, or the target of a redirect; empty: nothing.
-    rewritten: Vec<u8>,
+    pub(super) rewritten: Vec<u8>,
     /// Field lines that a route adds.
     pub(super) lines: Vec<u8>,
     /// What is told of the client.
@@ -68,11 +73,11 @@ pub(super) struct Scratch {
     /// What the route's path captured.
     captures: Captures,
     /// A part of a limit's key, or a credential, while it is decoded.
-    key_part: Vec<u8>,
+    pub(super) key_part: Vec<u8>,
     /// What is left of the query and the cookies without credentials.
     pub(super) taken_out: TakenOut,
     /// What came of passwords that had to be verified.
-    verified: ArrayVec<Verified, ROUTE_AUTH_MAX>,
+    pub(super) verified: ArrayVec<Verified, ROUTE_AUTH_MAX>,
 }
 
 impl Default for Scratch {
@@ -302,6 +307,22 @@ fn take_head(connection: &mut Connection, scratch: &mut Scratch, range: Range<us
     scratch.head = head;
 }
 
+impl Heard for Connection {
+    fn passed(&self, reason: &'static str) {
+        self.worker
+            .metrics
+            .counted_only(self.listener.index, reason);
+    }
+
+    fn network(&self, list: usize, outcome: NetworkOutcome) {
+        self.worker.metrics.network_decided(list, outcome);
+    }
+
+    fn filter(&self, counter: usize, outcome: FilterOutcome) {
+        self.worker.metrics.filter_decided(counter, outcome);
+    }
+}
+
 /// Steps 1 to 5. Waits only for a password that has to be verified.
 async fn decide(
     connection: &Connection,
@@ -313,16 +334,18 @@ async fn decide(
         plan: &served.plan,
         matchers: &served.matchers,
         filters: &served.filters,
-        connection,
+        listener: &connection.listener,
+        peer: connection.peer(),
+        heard: connection,
     };
-    let Some(understood) = understand(&site, scratch, record)? else {
+    let Some(understood) = understand(&site, scratch, record, &mut ())? else {
         return Ok(Decision::Options);
     };
-    guard::ask_networks(&site, &understood)?;
-    if guard::ask_cors(&site, scratch, &understood, record)? {
+    ask_networks(&site, &understood)?;
+    if ask_cors(&site, scratch, &understood, record)? {
         return Ok(Decision::Options);
     }
-    guard::ask_filters(&site, scratch, &understood)?;
+    ask_filters(&site, scratch, &understood)?;
     let config = &site.plan.routes[understood.route].config;
     check_sizes(config, scratch.head.data(), &understood.request)?;
     let access = &config.access;
@@ -330,11 +353,11 @@ async fn decide(
         None
     } else {
         let now = connection.worker.clock.unix_micros(record.started) / 1_000_000;
-        match identify(served, access, scratch, &understood, now) {
+        match identify(site.plan, &served.tables, scratch, &understood, now) {
             // In a box: no other request pays for the place of this wait.
             Err(Error::Unverified(by)) => {
                 let asked = (&understood, now, by);
-                Box::pin(guard::identify_verified(served, access, scratch, asked)).await?
+                Box::pin(guard::identify_verified(served, scratch, asked)).await?
             }
             caller => caller?,
         }
@@ -350,38 +373,6 @@ async fn decide(
     take_action(&site, scratch, &understood, record, |total| {
         served.next_share(total)
     })
-}
-
-/// Asks the authenticators of a route who calls; takes the credentials out.
-fn identify(
-    served: &Served,
-    access: &AccessConfig,
-    scratch: &mut Scratch,
-    understood: &Understood,
-    now: u64,
-) -> Result<Option<Caller>, Error> {
-    let plans = &served.plan.authenticators;
-    let Scratch {
-        head,
-        fields,
-        key_part,
-        taken_out,
-        verified,
-        ..
-    } = scratch;
-    let head = head.data();
-    let query = understood.request.query.map(|query| query.of(head));
-    let asked = auth::Request {
-        head,
-        fields,
-        query,
-        now,
-        verified,
-    };
-    let caller = auth::authenticate(access, plans, &served.tables, &asked, key_part);
-    // Whatever came of it: a credential is nothing for a log.
-    auth::take_out(access, plans, head, fields, query, taken_out);
-    caller
 }
 
 /// Asks the limits of the route, and counts what each says.
@@ -484,35 +475,6 @@ async fn refuse(
         discard_body(connection, record).await
     } else {
         next
-    }
-}
-
-/// What a 401 asks for, and what there is in place of what a filter refused.
-fn challenges(plan: &Plan, record: &Record, error: &Error) -> Vec<u8> {
-    match (error, record.route) {
-        (Error::Unauthorized(denied), Some(route)) => {
-            let access = &plan.routes[route].config.access;
-            auth::challenges(access, &plan.authenticators, *denied)
-        }
-        (&Error::Filtered(filter, refused), _) => plan.filters[filter].lines(refused).to_vec(),
-        _ => Vec::new(),
-    }
-}
-
-/// What the route of a request changes of the fields of an answer that the gateway gives itself.
-fn own_edits<'a>(
-    plan: &'a Plan,
-    scratch: &'a mut Scratch,
-    record: &Record,
-    present: Present<'_>,
-) -> Edits<'a> {
-    let Some(route) = record.route.map(|route| &plan.routes[route]) else {
-        return Edits::NONE;
-    };
-    scratch.put_response_lines(route, record, present);
-    Edits {
-        lines: &scratch.lines,
-        removed: route.response_headers.removed(),
     }
 }
 

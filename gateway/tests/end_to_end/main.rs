@@ -49,6 +49,7 @@ mod request_path;
 mod retries;
 mod rewriting;
 mod robustness;
+mod routes_explained;
 mod routing;
 mod security_headers;
 mod startup;

@@ -113,6 +113,18 @@ impl LimitPlan {
         }
     }
 
+    /// The value of `RateLimit-Policy` that holds for a request, and whether it is refused nothing; `None`: the limit does
+    /// not ask about it.
+    pub(in crate::data) fn policy_for(
+        &self,
+        subject: &Subject<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Option<(&str, bool)> {
+        let key = subject.key(&self.key, buffer);
+        let (buckets, _, mode) = self.treatment(key, subject)?;
+        Some((&buckets.policy, mode == Mode::Shadow))
+    }
+
     /// How a key is treated; `None`: the limit does not ask.
     fn treatment(&self, key: Key, subject: &Subject<'_>) -> Option<(&Buckets, usize, Mode)> {
         let own = Treatment {

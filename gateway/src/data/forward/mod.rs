@@ -6,6 +6,7 @@
 
 mod choice;
 mod download;
+mod head;
 mod outcome;
 mod retry;
 mod timers;
@@ -23,15 +24,13 @@ use runtime::{Buf, HEADROOM_BYTES, MEDIUM_BYTES, SMALL_BYTES};
 
 use self::choice::key_of;
 use self::download::Download;
+pub(super) use self::head::Outgoing;
 use self::retry::Tries;
 use self::timers::{Timers, ticks_of};
 use self::upload::{Stopped, Upload};
 use super::Why;
 use super::body::{Sink, Transfer};
-use super::codec::{
-    Additions, BodyFraming, Edits, ForwardRequest, HeadLimits, PROXY_WRITTEN_MAX, RequestHead,
-    Scheme, token_in_list, write_proxy, write_request_head,
-};
+use super::codec::{BodyFraming, HeadLimits, RequestHead, token_in_list};
 use super::connection::{Connection, Next};
 use super::error::Error;
 use super::log::Record;
@@ -40,7 +39,7 @@ use super::request::{Scratch, discard};
 use super::tunnel::Tunnel;
 use super::upstream::{Lease, LeaseError, Pool, Turn};
 use super::worker::{Served, Worker};
-use crate::config::{HostRewrite, ProxyProtocol, RouteConfig};
+use crate::config::{ProxyProtocol, RouteConfig};
 use crate::telemetry::UpstreamError;
 
 /// Head and body go out in one send up to this size: copying it costs less than a second send.
@@ -192,7 +191,7 @@ fn find_for<'a>(
 }
 
 /// The protocol to ask for: the first that the client offers and the route allows.
-fn chosen_upgrade<'a>(
+pub(super) fn chosen_upgrade<'a>(
     request: &RequestHead,
     scratch: &Scratch,
     route: Option<&'a RouteConfig>,
@@ -384,62 +383,11 @@ impl Exchange<'_> {
         .await
     }
 
-    /// What authentication changes in the request.
-    fn additions(&self) -> Additions<'_> {
-        let taken = &self.scratch.taken_out;
-        let caller = self.record.caller.as_ref();
-        Additions {
-            query: taken.query(),
-            cookie: taken.cookie(),
-            consumer: caller.map_or(&b""[..], |caller| &caller.identity().lines),
-            names_consumers: self.names_consumers,
-        }
-    }
-
-    /// The request head as it goes up, and where it fits what is there of the body.
+    /// The request head as it goes up, and before it the header that says whose connection this is.
     fn write_request(&mut self, connection: &Connection, lease: &Lease) -> Buf {
-        if let Some(route) = self.route {
-            let plan = &route.request_headers;
-            self.scratch
-                .put_lines(plan, self.record, &route.config.name);
-        }
-        let head = self.scratch.head.data();
-        let endpoint = &self.timers.pool.upstream().endpoints[lease.endpoint];
-        let authority = self.request.authority.map(|authority| authority.of(head));
-        let authority = authority.unwrap_or(endpoint.authority.as_bytes());
-        let forward = ForwardRequest {
-            path: self.scratch.forwarded_path(&self.request),
-            host: match self
-                .route
-                .and_then(|route| route.config.rewrite.host.as_ref())
-            {
-                None => authority,
-                Some(HostRewrite::Fixed(host)) => host.as_bytes(),
-                Some(HostRewrite::Endpoint) => endpoint.authority.as_bytes(),
-            },
-            client: self.scratch.told.chain(),
-            forwarded: self.scratch.told.forwarded(),
-            trusted: connection.trusted,
-            scheme: Scheme::Http,
-            request_id: &self.record.request_id,
-            underscore: connection.listener.config.underscore_headers,
-            trailers: self.trailers,
-            te_trailers: self.trailers || self.request.te_trailers,
-            upgrade: self.upgrade.map(str::as_bytes),
-            expect_continue: self.request.expect_continue,
-            additions: self.additions(),
-            via: connection.listener.config.via.as_deref().map(str::as_bytes),
-            edits: self.route.map_or(Edits::NONE, |route| Edits {
-                lines: &self.scratch.lines,
-                removed: route.request_headers.removed(),
-            }),
-        };
-        let fields = &self.scratch.fields;
-        let config = &self.timers.pool.upstream().config;
-        let version = config.proxy_protocol;
-        let room = forward.size_max(head.len(), fields.len());
-        let mut out = Buf::with_capacity(room + PROXY_WRITTEN_MAX);
-        if version != ProxyProtocol::Off {
+        let upstream = self.timers.pool.upstream();
+        let version = upstream.config.proxy_protocol;
+        let whose = (version != ProxyProtocol::Off).then(|| {
             let client = self.record.client;
             let is_peer = client == connection.client();
             let port = if is_peer {
@@ -450,9 +398,17 @@ impl Exchange<'_> {
             let local = connection.writer.socket.local_address();
             let local = local.unwrap_or(connection.listener.config.address);
             let local = SocketAddr::new(local.ip().to_canonical(), local.port());
-            write_proxy(&mut out, version, SocketAddr::new(client, port), local);
-        }
-        write_request_head(&mut out, head, &self.request, fields, &forward);
-        out
+            (version, SocketAddr::new(client, port), local)
+        });
+        let outgoing = Outgoing {
+            request: &self.request,
+            route: self.route,
+            listener: &connection.listener,
+            trusted: connection.trusted,
+            endpoint: &upstream.endpoints[lease.endpoint].authority,
+            upgrade: self.upgrade,
+            names_consumers: self.names_consumers,
+        };
+        outgoing.write(self.scratch, self.record, whose)
     }
 }

@@ -6,27 +6,40 @@ use limiter::Key;
 
 use super::{Decision, Scratch, guard};
 use crate::config::{Action, PathPolicy, RouteConfig};
-use crate::data::auth::Identity;
-use crate::data::client;
+use crate::data::auth::{self, Caller, Identity, Tables};
+use crate::data::client::{self, Peer};
 use crate::data::codec::{
-    BodyFraming, FieldKind, Fields, Normalised, RequestError, RequestHead, TargetForm, check_query,
-    host_of, most_generous_form, normalise_path, parse_request,
+    BodyFraming, Edits, FieldKind, Fields, Normalised, RequestError, RequestHead, TargetForm,
+    check_query, host_of, most_generous_form, normalise_path, parse_request,
 };
-use crate::data::connection::Connection;
 use crate::data::edit;
 use crate::data::error::Error;
 use crate::data::filter::key::Subject;
 use crate::data::filter::rules::FilterPlan;
+use crate::data::filter::security_headers::Present;
 use crate::data::log::Record;
-use crate::data::plan::Plan;
-use crate::data::route::{Asked, Captures, Matchers, Methods};
+use crate::data::plan::{ListenerPlan, Plan};
+use crate::data::route::{Asked, Captures, Matchers, Methods, Watch};
+use crate::telemetry::{FilterOutcome, NetworkOutcome};
+
+/// Hears what is decided about a request before its limits are asked.
+pub(in crate::data) trait Heard {
+    /// A rule was broken that the listener only counts.
+    fn passed(&self, reason: &'static str);
+    /// A list of networks, by its index, was asked.
+    fn network(&self, list: usize, outcome: NetworkOutcome);
+    /// A filter, by the number of its counter, was asked.
+    fn filter(&self, counter: usize, outcome: FilterOutcome);
+}
 
 /// Where a request came in.
 pub(in crate::data) struct Site<'a> {
     pub(in crate::data) plan: &'a Plan,
     pub(in crate::data) matchers: &'a Matchers,
     pub(in crate::data) filters: &'a [FilterPlan],
-    pub(in crate::data) connection: &'a Connection,
+    pub(in crate::data) listener: &'a ListenerPlan,
+    pub(in crate::data) peer: Peer<'a>,
+    pub(in crate::data) heard: &'a dyn Heard,
 }
 
 /// A request whose route is known.
@@ -39,15 +52,14 @@ pub(in crate::data) struct Understood {
     client_key: Key,
 }
 
-/// Steps 1 to 3; `None`: OPTIONS that may go no further.
+/// Steps 1 to 3; `None`: OPTIONS that may go no further. `watch` sees how the route is found.
 pub(in crate::data) fn understand(
     site: &Site<'_>,
     scratch: &mut Scratch,
     record: &mut Record,
+    watch: &mut impl Watch,
 ) -> Result<Option<Understood>, Error> {
-    let &Site {
-        plan, connection, ..
-    } = site;
+    let plan = site.plan;
     let Scratch {
         head,
         fields,
@@ -60,19 +72,18 @@ pub(in crate::data) fn understand(
         ..
     } = scratch;
     let head = head.data();
-    let request =
-        parse_request(head, &connection.listener.rules, fields).map_err(Error::Request)?;
+    let request = parse_request(head, &site.listener.rules, fields).map_err(Error::Request)?;
     record.request = Some(request);
-    let (client, client_key) = client::find(&connection.peer(), plan, head, fields, told);
+    let (client, client_key) = client::find(&site.peer, plan, head, fields, told);
     record.client = client;
     guard::ask_ban(site, client_key, record)?;
 
     if request.max_forwards == Some(0) {
         return Ok(None);
     }
-    count_underscores(connection, fields);
+    count_underscores(site, fields);
     rewritten.clear();
-    let (path, policy) = read_target(connection, &request, head, normal)?;
+    let (path, policy) = read_target(site, &request, head, normal)?;
 
     host.clear();
     if let Some(authority) = request.authority {
@@ -82,7 +93,7 @@ pub(in crate::data) fn understand(
                 .map(u8::to_ascii_lowercase),
         );
     }
-    guard::check_host(connection, host)?;
+    guard::check_host(site, host)?;
     let asked = Asked {
         host,
         path,
@@ -93,7 +104,7 @@ pub(in crate::data) fn understand(
         fields,
     };
     let asked = guard::as_wanted(site, asked, &request, captures);
-    let route = find_route(site, &asked, captures)?;
+    let route = find_route(site, &asked, captures, watch)?;
     check_readings(site, policy, route, &asked, generous)?;
     record.route = Some(route);
     Ok(Some(Understood {
@@ -103,6 +114,25 @@ pub(in crate::data) fn understand(
         client,
         client_key,
     }))
+}
+
+/// The request as the route table sees it, once [`understand`] has come to the table.
+pub(in crate::data) fn asked<'a>(
+    plan: &Plan,
+    scratch: &'a Scratch,
+    request: &RequestHead,
+    client: IpAddr,
+) -> Asked<'a> {
+    let head = scratch.head.data();
+    Asked {
+        host: &scratch.host,
+        path: scratch.path(request),
+        query: request.query.map(|query| query.of(head)),
+        method: plan.table.method(request.method_span.of(head)),
+        client,
+        head,
+        fields: &scratch.fields,
+    }
 }
 
 /// Whether the head and what is said of the body are within the route's bounds.
@@ -207,9 +237,10 @@ pub(super) fn find_route(
     site: &Site<'_>,
     asked: &Asked<'_>,
     captures: &mut Captures,
+    watch: &mut impl Watch,
 ) -> Result<usize, Error> {
     let table = &site.plan.table;
-    let found = table.find(asked, site.matchers, captures, &mut ());
+    let found = table.find(asked, site.matchers, captures, watch);
     found.map_err(|methods: Methods| {
         if methods.is_empty() {
             Error::NoRoute
@@ -227,12 +258,11 @@ fn check_readings(
     asked: &Asked<'_>,
     generous: &mut Vec<u8>,
 ) -> Result<(), Error> {
-    let connection = site.connection;
     let checked = check_other_readings(site, policy, route, asked, generous);
     if let Err(error) = &checked
-        && connection.listener.counts_only(error.name())
+        && site.listener.counts_only(error.name())
         && check_other_readings(site, PathPolicy::Standard, route, asked, generous).is_ok()
-        && may_pass(connection, policy, error)
+        && may_pass(site, policy, error)
     {
         return Ok(());
     }
@@ -277,19 +307,19 @@ fn check_other_readings(
 /// The path in its one form, and the policy by which it is that: of a strict listener the standard one where a rule that is
 /// only counted was broken. `normal` is scratch. The query is checked too.
 fn read_target<'a>(
-    connection: &Connection,
+    site: &Site<'_>,
     request: &RequestHead,
     head: &'a [u8],
     normal: &'a mut Vec<u8>,
 ) -> Result<(&'a [u8], PathPolicy), Error> {
     normal.clear();
-    let mut policy = connection.listener.config.path_policy;
+    let mut policy = site.listener.config.path_policy;
     let sent = request.path.of(head);
     let mut done = Ok(Normalised::AsIs);
     if request.form != TargetForm::Asterisk {
         done = normalise_path(sent, policy, normal);
         if let Err(error) = done
-            && may_pass(connection, policy, &Error::Path(error))
+            && may_pass(site, policy, &Error::Path(error))
         {
             policy = PathPolicy::Standard;
             done = normalise_path(sent, policy, normal);
@@ -300,7 +330,7 @@ fn read_target<'a>(
         let query = query.of(head);
         let mut checked = check_query(query, policy);
         if let Err(error) = checked
-            && may_pass(connection, policy, &Error::Path(error))
+            && may_pass(site, policy, &Error::Path(error))
         {
             checked = check_query(query, PathPolicy::Standard);
         }
@@ -319,32 +349,85 @@ fn read_target<'a>(
 
 /// Whether a rule of the strict policy was broken that the listener only counts; counts it then.
 #[cold]
-fn may_pass(connection: &Connection, policy: PathPolicy, error: &Error) -> bool {
-    let may = policy == PathPolicy::Strict && connection.listener.counts_only(error.name());
+fn may_pass(site: &Site<'_>, policy: PathPolicy, error: &Error) -> bool {
+    let may = policy == PathPolicy::Strict && site.listener.counts_only(error.name());
     if may {
-        count_only(connection, error);
+        site.heard.passed(error.name());
     }
     may
 }
 
-#[cold]
-pub(super) fn count_only(connection: &Connection, error: &Error) {
-    let listener = connection.listener.index;
-    connection
-        .worker
-        .metrics
-        .counted_only(listener, error.name());
-}
-
 /// Names with `_` are for the listener to refuse; here those that it only counts.
-fn count_underscores(connection: &Connection, fields: &Fields) {
+fn count_underscores(site: &Site<'_>, fields: &Fields) {
     let error = Error::Request(RequestError::FieldUnderscore);
-    if !connection.listener.config.count_only.is_empty()
-        && connection.listener.counts_only(error.name())
+    if !site.listener.config.count_only.is_empty()
+        && site.listener.counts_only(error.name())
         && fields
             .iter()
             .any(|field| field.kind == FieldKind::Underscore)
     {
-        count_only(connection, &error);
+        site.heard.passed(error.name());
+    }
+}
+
+/// Asks the authenticators of a route who calls; takes the credentials out.
+pub(in crate::data) fn identify(
+    plan: &Plan,
+    tables: &Tables,
+    scratch: &mut Scratch,
+    understood: &Understood,
+    now: u64,
+) -> Result<Option<Caller>, Error> {
+    let access = &plan.routes[understood.route].config.access;
+    let plans = &plan.authenticators;
+    let Scratch {
+        head,
+        fields,
+        key_part,
+        taken_out,
+        verified,
+        ..
+    } = scratch;
+    let head = head.data();
+    let query = understood.request.query.map(|query| query.of(head));
+    let asked = auth::Request {
+        head,
+        fields,
+        query,
+        now,
+        verified,
+    };
+    let caller = auth::authenticate(access, plans, tables, &asked, key_part);
+    // Whatever came of it: a credential is nothing for a log.
+    auth::take_out(access, plans, head, fields, query, taken_out);
+    caller
+}
+
+/// What a 401 asks for, and what there is in place of what a filter refused.
+pub(in crate::data) fn challenges(plan: &Plan, record: &Record, error: &Error) -> Vec<u8> {
+    match (error, record.route) {
+        (Error::Unauthorized(denied), Some(route)) => {
+            let access = &plan.routes[route].config.access;
+            auth::challenges(access, &plan.authenticators, *denied)
+        }
+        (&Error::Filtered(filter, refused), _) => plan.filters[filter].lines(refused).to_vec(),
+        _ => Vec::new(),
+    }
+}
+
+/// What the route of a request changes of the fields of an answer that the gateway gives itself.
+pub(in crate::data) fn own_edits<'a>(
+    plan: &'a Plan,
+    scratch: &'a mut Scratch,
+    record: &Record,
+    present: Present<'_>,
+) -> Edits<'a> {
+    let Some(route) = record.route.map(|route| &plan.routes[route]) else {
+        return Edits::NONE;
+    };
+    scratch.put_response_lines(route, record, present);
+    Edits {
+        lines: &scratch.lines,
+        removed: route.response_headers.removed(),
     }
 }

@@ -5,9 +5,9 @@ use limiter::Key;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::decide::{Site, Understood, count_only, find_route};
-use super::{Scratch, identify};
-use crate::config::{AccessConfig, FilterMode};
+use super::Scratch;
+use super::decide::{Site, Understood, find_route, identify};
+use crate::config::FilterMode;
 use crate::data::auth::{Caller, Identity, Verified};
 use crate::data::codec::{Method, RequestHead};
 use crate::data::connection::Connection;
@@ -22,21 +22,20 @@ use crate::data::worker::Served;
 use crate::telemetry::FilterOutcome;
 
 /// Asks the lists of networks of a route, and counts what each says.
-pub(super) fn ask_networks(site: &Site<'_>, understood: &Understood) -> Result<(), Error> {
+pub(in crate::data) fn ask_networks(site: &Site<'_>, understood: &Understood) -> Result<(), Error> {
     let plan = site.plan;
     let lists = &plan.routes[understood.route].config.network_lists;
     if lists.is_empty() {
         return Ok(());
     }
-    let metrics = &site.connection.worker.metrics;
-    let decided = |list, outcome| metrics.network_decided(list, outcome);
+    let decided = |list, outcome| site.heard.network(list, outcome);
     networks::check(&plan.network_lists, lists, understood.client, decided)
 }
 
 /// Asks the listener's ban about a client, and counts what it says.
 pub(super) fn ask_ban(site: &Site<'_>, client: Key, record: &Record) -> Result<(), Error> {
-    let (plan, connection) = (site.plan, site.connection);
-    let ban = connection.listener.config.ban.map(|ban| &plan.bans[ban]);
+    let plan = site.plan;
+    let ban = site.listener.config.ban.map(|ban| &plan.bans[ban]);
     let Some(ban) = ban.filter(|ban| ban.mode != FilterMode::Off) else {
         return Ok(());
     };
@@ -47,8 +46,7 @@ pub(super) fn ask_ban(site: &Site<'_>, client: Key, record: &Record) -> Result<(
         Some(_) if enforced => FilterOutcome::Denied,
         Some(_) => FilterOutcome::ShadowDenied,
     };
-    let metrics = &connection.worker.metrics;
-    metrics.filter_decided(ban.counter, outcome);
+    site.heard.filter(ban.counter, outcome);
     match banned {
         Some(banned) if enforced => Err(Error::Banned(banned)),
         _ => Ok(()),
@@ -79,13 +77,13 @@ pub(super) fn count_refusal(connection: &Connection, plan: &Plan, record: &Recor
 }
 
 /// Whether the listener serves the host of a request.
-pub(super) fn check_host(connection: &Connection, host: &[u8]) -> Result<(), Error> {
+pub(super) fn check_host(site: &Site<'_>, host: &[u8]) -> Result<(), Error> {
     let error = Error::HostUnlisted;
-    if connection.listener.hosts.holds(host) {
+    if site.listener.hosts.holds(host) {
         return Ok(());
     }
-    if connection.listener.counts_only(error.name()) {
-        count_only(connection, &error);
+    if site.listener.counts_only(error.name()) {
+        site.heard.passed(error.name());
         return Ok(());
     }
     Err(error)
@@ -109,14 +107,14 @@ pub(super) fn as_wanted<'a>(
         method: site.plan.table.method(wanted),
         ..asked
     };
-    match find_route(site, &preflight, captures) {
+    match find_route(site, &preflight, captures, &mut ()) {
         Ok(route) if site.plan.routes[route].enforced_cors().is_some() => preflight,
         _ => asked,
     }
 }
 
 /// Asks the policy of a route for pages of other origins. True: it is a preflight that gets its answer here.
-pub(super) fn ask_cors(
+pub(in crate::data) fn ask_cors(
     site: &Site<'_>,
     scratch: &Scratch,
     understood: &Understood,
@@ -140,8 +138,7 @@ pub(super) fn ask_cors(
         Some(_) if enforced => FilterOutcome::Denied,
         Some(_) => FilterOutcome::ShadowDenied,
     };
-    let metrics = &site.connection.worker.metrics;
-    metrics.filter_decided(cors.counter, outcome);
+    site.heard.filter(cors.counter, outcome);
     if !enforced {
         return Ok(false);
     }
@@ -154,12 +151,11 @@ pub(super) fn ask_cors(
 }
 
 /// Asks the filters of a route, and counts what each says. None of them is asked after a refusal.
-pub(super) fn ask_filters(
+pub(in crate::data) fn ask_filters(
     site: &Site<'_>,
     scratch: &Scratch,
     understood: &Understood,
 ) -> Result<(), Error> {
-    let metrics = &site.connection.worker.metrics;
     for &index in &site.plan.routes[understood.route].config.filters.filters {
         let filter = &site.filters[index];
         if filter.mode == FilterMode::Off {
@@ -171,7 +167,7 @@ pub(super) fn ask_filters(
             (Err(_), FilterMode::Enforce) => FilterOutcome::Denied,
             (Err(_), _) => FilterOutcome::ShadowDenied,
         };
-        metrics.filter_decided(filter.counter, outcome);
+        site.heard.filter(filter.counter, outcome);
         if let (Err(refused), FilterOutcome::Denied) = (found, outcome) {
             return Err(Error::Filtered(index, refused));
         }
@@ -182,7 +178,6 @@ pub(super) fn ask_filters(
 /// As [`identify`], where that needs a password verified, `by` first: left to other threads, while this one serves others.
 pub(super) async fn identify_verified(
     served: &Served,
-    access: &AccessConfig,
     scratch: &mut Scratch,
     (understood, now, mut by): (&Understood, u64, usize),
 ) -> Result<Option<Caller>, Error> {
@@ -193,7 +188,7 @@ pub(super) async fn identify_verified(
         scratch.key_part = credential;
         // A route has no more authenticators than this holds, and none is asked for twice.
         let _full = scratch.verified.try_push(Verified { by, identity });
-        match identify(served, access, scratch, understood, now) {
+        match identify(&served.plan, &served.tables, scratch, understood, now) {
             Err(Error::Unverified(next)) if next != by => by = next,
             Err(Error::Unverified(_)) => return Err(Error::PasswordsBusy),
             caller => return caller,
