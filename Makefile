@@ -4,10 +4,12 @@ PREFIX     ?= /usr/local
 SYSCONFDIR ?= /etc
 UNITDIR    ?= $(PREFIX)/lib/systemd/system
 CARGO      ?= cargo
+# Where `make install` takes the programs from; target/pgo/release after `make pgo`.
+RELEASE    ?= target/release
 
 export CARGO
 
-.PHONY: help run build test bench peers soak install uninstall clean
+.PHONY: help run build pgo test bench peers soak install uninstall clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +21,9 @@ run: ## the gateway with its built-in configuration
 build: ## both programs, as shipped
 	$(CARGO) build --release --locked
 	$(CARGO) build --release --locked -p loadgen
+
+pgo: build ## the gateway once more, by the profile of a run, to target/pgo/release
+	scripts/pgo
 
 test: ## everything that must hold
 	scripts/test
@@ -35,7 +40,7 @@ soak: build ## load, hostile clients, fuzzing, WebSocket cases: what takes minut
 
 install: build ## to DESTDIR and PREFIX (/usr/local): programs, example configuration, systemd unit
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(SYSCONFDIR)/ringgate" "$(DESTDIR)$(UNITDIR)"
-	install -m 755 target/release/ringgate target/release/ringgate-load "$(DESTDIR)$(PREFIX)/bin"
+	install -m 755 $(RELEASE)/ringgate $(RELEASE)/ringgate-load "$(DESTDIR)$(PREFIX)/bin"
 	install -m 644 examples/ringgate.toml "$(DESTDIR)$(SYSCONFDIR)/ringgate/ringgate.toml.example"
 	sed 's|@BINDIR@|$(PREFIX)/bin|g; s|@SYSCONFDIR@|$(SYSCONFDIR)|g' packaging/ringgate.service \
 	  > "$(DESTDIR)$(UNITDIR)/ringgate.service"
