@@ -1,4 +1,4 @@
-//! `docs/conformance.md` names tests for each rule: they are there.
+//! `docs/conformance.md` names tests for each rule, `docs/comparison.md` for each yes: they are there.
 
 #![expect(clippy::unwrap_used, reason = "helpers of a test")]
 
@@ -18,8 +18,8 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-#[test]
-fn the_tests_that_the_page_names_are_there() {
+/// How many of the tests that a page names there are; it panics at one that is missing.
+fn named_by(page: &str) -> usize {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
     for folder in ["tests", "src", "../runtime/src"] {
@@ -31,15 +31,14 @@ fn the_tests_that_the_page_names_are_there() {
         let text = fs::read_to_string(&file).unwrap();
         texts.entry(name).or_default().push_str(&text);
     }
-    let page = fs::read_to_string(root.join("../docs/conformance.md")).unwrap();
+    let page = fs::read_to_string(root.join("../docs").join(page)).unwrap();
     let named: Vec<(&str, &str)> = page
         .split('`')
         .skip(1)
         .step_by(2)
         .filter_map(|code| code.split_once("::"))
         .collect();
-    assert!(named.len() > 80, "only {} tests are named", named.len());
-    for (file, test) in named {
+    for &(file, test) in &named {
         let text = texts
             .get(file)
             .unwrap_or_else(|| panic!("no file {file}.rs"));
@@ -48,4 +47,15 @@ fn the_tests_that_the_page_names_are_there() {
             "no {test} in {file}.rs"
         );
     }
+    named.len()
+}
+
+#[test]
+fn the_tests_that_the_page_of_rules_names_are_there() {
+    assert!(named_by("conformance.md") > 80);
+}
+
+#[test]
+fn the_tests_that_the_comparison_names_are_there() {
+    assert!(named_by("comparison.md") > 40);
 }
