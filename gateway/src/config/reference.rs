@@ -118,6 +118,12 @@ mod tests {
                 format!("{listener}[[upstreams.NAME.endpoints]]\naddress = 'a:1'\n{lines}")
             }
             "[limits.NAME]" => format!("{listener}{header}\nrate = '5/s'\n{lines}"),
+            "upstreams.NAME.health" if !lines.starts_with("path") => {
+                format!("{listener}{upstream}[{header}]\npath = '/'\n{lines}")
+            }
+            "upstreams.NAME.health" | "upstreams.NAME.outlier" | "upstreams.NAME.retry" => {
+                format!("{listener}{upstream}[{header}]\n{lines}")
+            }
             "[network_lists.NAME]" => format!("{listener}{header}\notherwise = 'deny'\n{lines}"),
             "[cors.NAME]" if !lines.starts_with("origins") => {
                 format!("{listener}{header}\norigins = ['*']\n{lines}")

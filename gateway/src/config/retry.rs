@@ -89,7 +89,7 @@ static PER_TRY_TIMEOUT: Optional<Time> = Optional {
         min: Duration::from_millis(1),
         max: Duration::from_secs(86_400),
     },
-    absent: "`first_byte_timeout`",
+    absent: "that of `first_byte_timeout`",
     text: "How long the response head may take as long as the request can be sent once more; the last try has `first_byte_timeout`. All tries together have `routes.timeout`.",
 };
 
