@@ -1,6 +1,6 @@
 //! `docs/conformance.md` names tests for each rule, `docs/comparison.md` for each yes: they are there.
 
-#![expect(clippy::unwrap_used, reason = "helpers of a test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of a test")]
 
 use std::collections::HashMap;
 use std::fs;
