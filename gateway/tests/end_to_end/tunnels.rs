@@ -163,7 +163,7 @@ on_both_drivers! {
 
     fn tunnels_in_which_nothing_moves_hold_no_buffer_and_no_thread(driver) {
         const TUNNELS: usize = 500;
-        /// Measured: 3 KB; a buffer alone would be 4 KiB more, a thread's stack far more.
+        /// A buffer each way would be 8 KiB more, a thread's stack far more. `scripts/idle-memory` measures 10,000.
         const BYTES_EACH_MAX: u64 = 5 * 1024;
         let upstream = Upstream::start(|mut exchange| {
             if exchange.head().is_none() { return };

@@ -53,7 +53,7 @@ pub const ROUTE_NETWORK_LISTS_MAX: usize = 4;
 /// Who may use a route.
 #[derive(Clone, Debug, Default)]
 pub struct AccessConfig {
-    /// Indices into `Config::authenticators`, asked in this order; at most [`ROUTE_AUTH_MAX`]. Empty: everybody may.
+    /// Indices into `Config::authenticators`, asked in this order; at most `ROUTE_AUTH_MAX` of them. Empty: everybody may.
     pub auth: Vec<usize>,
     /// A request without credentials passes as nobody's.
     pub optional: bool,
