@@ -1,5 +1,6 @@
-//! What steps of a request cost by themselves: asking its limits, and taking an upstream connection from the pool and
-//! giving it back. Finding its route is in `route`, reading its head in `codec`, the whole path in `proxy`.
+//! What steps of a request cost by themselves: asking its limits, choosing an endpoint, and taking an upstream connection from the
+//! pool and giving it back. Filters and authenticators are in `filters`, finding its route in `route`, reading its head in `codec`,
+//! the whole path in `proxy`.
 #![expect(
     clippy::expect_used,
     clippy::disallowed_methods,
@@ -112,11 +113,8 @@ fn filters(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn pool(criterion: &mut Criterion) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let upstream = listener.local_addr().expect("an address");
-    let held = std::thread::spawn(move || listener.accept().expect("a connection"));
-    let plan = plan(upstream);
+/// A pool without connections for the first upstream of a plan.
+fn pool_of(plan: &Plan) -> Pool {
     let metrics = WorkerMetrics::new(
         0,
         MetricsShape {
@@ -127,18 +125,77 @@ fn pool(criterion: &mut Criterion) {
             filters: 0,
         },
     );
-    let mut executor = Executor::new(Options {
-        choice: Choice::Auto,
-        entries: 256,
-    })
-    .expect("a driver");
-    let pool = Pool::new(
+    Pool::new(
         Arc::clone(&plan.upstreams[0]),
         Deadlines::new(),
         Rc::new(metrics.writer()),
         0,
         0,
-    );
+    )
+}
+
+/// Whose turn it is, among few endpoints and among many.
+fn balancing(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("balance");
+    for endpoints in [1, 10, 100] {
+        for (policy, key) in [
+            ("round_robin", None),
+            ("least_request", None),
+            ("p2c", None),
+            ("random", None),
+            ("hash", Some(0x9e37_79b9_7f4a_7c15)),
+        ] {
+            let list: String = (0..endpoints)
+                .map(|at| format!("{{ address = \"10.0.0.1:{}\" }}, ", at + 1))
+                .collect();
+            let hash_key = key.map_or("", |_| "hash_key = \"client_ip\"");
+            let config = config(&format!(
+                "[[listeners]]\nname = \"web\"\naddress = \"127.0.0.1:1\"\n\
+                 [upstreams.be]\nbalance = \"{policy}\"\n{hash_key}\nendpoints = [{list}]\n\
+                 [[routes]]\nname = \"all\"\nupstream = \"be\"\n",
+            ));
+            let hasher = KeyHasher::with_secret(7);
+            let plan = Plan::new(&config, 1, hasher, Instant::now(), &mut NoNames).expect("a plan");
+            let pool = pool_of(&plan);
+            let mut key = key;
+            group.bench_function(format!("{policy}/{endpoints}"), |bencher| {
+                bencher.iter(|| {
+                    // Another key each time.
+                    key = key.map(|key: u64| key.wrapping_mul(0xbf58_476d_1ce4_e5b9) | 1);
+                    black_box(pool.turn(key, &[]).expect("an endpoint"));
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+/// What a request adds to what may be sent again, and a retry takes.
+fn budget(criterion: &mut Criterion) {
+    let pool = pool_of(&plan(nowhere()));
+    criterion.bench_function("retry_budget/earn", |bencher| {
+        bencher.iter(|| black_box(&pool).earn_retries(20));
+    });
+    criterion.bench_function("retry_budget/earn_and_spend", |bencher| {
+        bencher.iter(|| {
+            let pool = black_box(&pool);
+            pool.earn_retries(100);
+            assert!(pool.spend_retry());
+        });
+    });
+}
+
+fn pool(criterion: &mut Criterion) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let upstream = listener.local_addr().expect("an address");
+    let held = std::thread::spawn(move || listener.accept().expect("a connection"));
+    let plan = plan(upstream);
+    let mut executor = Executor::new(Options {
+        choice: Choice::Auto,
+        entries: 256,
+    })
+    .expect("a driver");
+    let pool = pool_of(&plan);
     executor.block_on(async {
         let turn = pool.turn(None, &[]).expect("an endpoint");
         let lease = pool.connect(turn, Instant::now, Duration::from_secs(5), false);
@@ -165,7 +222,7 @@ fn pool(criterion: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default().warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
-    targets = filters, pool
+    config = Criterion::default().sample_size(50).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+    targets = filters, balancing, budget, pool
 }
 criterion_main!(benches);

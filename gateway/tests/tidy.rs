@@ -135,6 +135,14 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
         "compiles the configuration into what the steps use",
     ),
     (
+        "rehearse",
+        &[
+            "auth", "client", "codec", "error", "explain", "filter", "forward", "log", "plan",
+            "request", "route",
+        ],
+        "takes a request through the steps for benchmarks",
+    ),
+    (
         "request",
         &[
             "auth",

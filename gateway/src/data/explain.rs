@@ -326,14 +326,7 @@ impl Asking<'_> {
             let Err(Error::Unverified(by)) = caller else {
                 return caller;
             };
-            let credential = std::mem::take(&mut self.scratch.key_part);
-            let asked = tables.unverified(by, &credential);
-            let right = asked.filter(|asked| asked.table.verify(&asked.user, &asked.password));
-            let identity = right.map(|asked| {
-                let plan = (by, &plan.authenticators[by]);
-                tables.remember(plan, &asked.table, &credential, &asked.user)
-            });
-            let _full = self.scratch.verified.try_push(Verified { by, identity });
+            verify_at_once(plan, &tables, &mut self.scratch, by);
         }
         identify(plan, &tables, &mut self.scratch, understood, now)
     }
@@ -446,6 +439,18 @@ impl Asking<'_> {
         answer.put(&mut out, b"");
         out.data().to_vec()
     }
+}
+
+/// Verifies the password that [`identify`] has left in `scratch` for the authenticator `by`, however long it takes.
+pub(super) fn verify_at_once(plan: &Plan, tables: &Tables, scratch: &mut Scratch, by: usize) {
+    let credential = std::mem::take(&mut scratch.key_part);
+    let asked = tables.unverified(by, &credential);
+    let right = asked.filter(|asked| asked.table.verify(&asked.user, &asked.password));
+    let identity = right.map(|asked| {
+        let plan = (by, &plan.authenticators[by]);
+        tables.remember(plan, &asked.table, &credential, &asked.user)
+    });
+    let _full = scratch.verified.try_push(Verified { by, identity });
 }
 
 /// Why each other route does not serve what is asked: those that were tried as they said, the others as each would say alone.

@@ -16,6 +16,7 @@ mod forward;
 mod log;
 mod networks;
 pub mod plan;
+pub mod rehearse;
 mod request;
 mod request_id;
 mod respond;
