@@ -19,15 +19,7 @@ use tidy_support::{
 const UNSAFE_FILES: &[(&str, &str)] = &[
     ("gateway/tests/end_to_end/support/process.rs", "kill"),
     (
-        "gateway/tests/idle_connections.rs",
-        "GlobalAlloc is an unsafe trait",
-    ),
-    (
-        "gateway/tests/request_allocations.rs",
-        "GlobalAlloc is an unsafe trait",
-    ),
-    (
-        "gateway/tests/telemetry_allocations.rs",
+        "gateway/tests/allocations/counting.rs",
         "GlobalAlloc is an unsafe trait",
     ),
     (

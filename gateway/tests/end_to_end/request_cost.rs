@@ -1,5 +1,5 @@
 //! What a small request on a kept connection costs, counted over ten thousand of them with limits, metrics and the
-//! access log on: operations of the ring and system calls. Allocations are counted in `request_allocations`.
+//! access log on: operations of the ring and system calls. Allocations are counted in `allocations`.
 
 use std::fs;
 use std::path::Path;

@@ -1,12 +1,5 @@
 //! What a worker calls for each request allocates nothing once its series exist.
 
-#![expect(
-    unsafe_code,
-    reason = "a global allocator can be counted in no other way"
-)]
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::thread;
 use std::time::Duration;
 
@@ -17,29 +10,7 @@ use gateway::telemetry::{
     Timeout, UpstreamConnectionState, UpstreamError, WorkerMetrics,
 };
 
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes to the system's allocator unchanged; counting touches a thread-local that needs no
-// allocation and no destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the block came from `System`, see `alloc`.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use crate::counting::Counters;
 
 /// A decision on a key that was there and on one that was not.
 fn two_decisions(top: &LimitTop, number: u32) {
@@ -101,26 +72,28 @@ fn counting_and_recording_a_request_allocates_nothing() {
     let (log, mut reader) = ring(0, RING_BYTES, thread::current());
     let path = vec![b'x'; 10_000];
 
-    let before = ALLOCATIONS.get();
+    let counters = Counters::new();
+    counters.follow_this_thread();
+    let before = counters.allocations();
     one_request(&metrics, &log, &path);
     assert!(
-        ALLOCATIONS.get() > before,
+        counters.allocations() > before,
         "the first request makes its series: the count works"
     );
 
     let top = LimitTop::new(0);
-    let before = ALLOCATIONS.get();
+    let before = counters.allocations();
     let mut taken = 0;
     for number in 0..2000 {
         two_decisions(&top, number);
         // Until the ring is full, then against the full ring.
         one_request(&metrics, &log, &path);
     }
-    assert_eq!(ALLOCATIONS.get(), before);
+    assert_eq!(counters.allocations(), before);
     while reader.next_record().is_some() {
         taken += 1;
     }
     assert!((1..2000).contains(&taken));
-    assert_eq!(ALLOCATIONS.get(), before, "neither does reading");
+    assert_eq!(counters.allocations(), before, "neither does reading");
     assert!(top.report(200).busiest.keys.len() > 32);
 }
