@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::credentials::{COOKIE, FORWARD, HEADER, Named, QUERY, read_place};
+use super::credentials::{COOKIE, FORWARD, HEADER, Named, QUERY, read_entries, read_place};
 use super::key::{Keys, Required};
 use super::key_file;
-use super::kind::Text;
+use super::kind::{self, Text};
 use super::resolved::{ApiKeysConfig, AuthenticatorConfig, AuthenticatorKind};
 use super::section::{Located, Section};
 
@@ -18,40 +18,22 @@ pub(super) static KEYS: Keys = Keys {
 
 static FILE: Required<Text<PathBuf>> = Required {
     name: "file",
-    kind: Text {
-        expects: "a file's path",
-        parse: parse_path,
-        show: |path| path.display().to_string(),
-    },
+    kind: kind::FILE,
     text: "The file: a line `CONSUMER sha256:HASH` for each key, as `ringgate hash-key` makes it; at most 1000000 keys, some 200 bytes of memory each. It is looked at every second and read again when it has changed; a file with a mistake changes nothing.",
 };
-
-pub(super) fn parse_path(text: &str) -> Result<PathBuf, String> {
-    if text.is_empty() {
-        return Err("an empty path".into());
-    }
-    Ok(text.into())
-}
 
 /// Reads every section, and the files that they name.
 pub(super) fn read(sections: Vec<(Located<String>, Section<'_>)>, all: &mut Named) {
     for (name, section) in sections {
         let from = read_place(&section, "x-api-key");
-        let file = section.require(&FILE);
-        let state = file.as_ref().and_then(|file| key_file::state(&file.value));
-        let keys = file.as_ref().map(|file| {
-            key_file::read(&file.value).unwrap_or_else(|problem| {
-                section.problem(FILE.name, problem);
-                Vec::new()
-            })
-        });
+        let (file, state, keys) = read_entries(&section, &FILE, key_file::read);
         let authenticator = AuthenticatorConfig {
             name: name.value.clone(),
             forward_credentials: section.get(&FORWARD),
             kind: AuthenticatorKind::ApiKeys(ApiKeysConfig {
                 from,
-                file: file.map(|file| file.value).unwrap_or_default(),
-                keys: keys.unwrap_or_default(),
+                file,
+                keys,
                 state,
             }),
         };

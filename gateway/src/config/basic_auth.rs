@@ -2,11 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::api_keys::parse_path;
-use super::credentials::{FORWARD, Named};
+use super::credentials::{FORWARD, Named, read_entries};
 use super::key::{Key, Keys, Required};
-use super::key_file;
-use super::kind::{Integer, Text};
+use super::kind::{self, Integer, Text};
 use super::password_file::{self, Password};
 use super::resolved::{AuthenticatorConfig, AuthenticatorKind, FileState};
 use super::respond::parse_value;
@@ -21,11 +19,7 @@ pub(super) static KEYS: Keys = Keys {
 
 static FILE: Required<Text<PathBuf>> = Required {
     name: "file",
-    kind: Text {
-        expects: "a file's path",
-        parse: parse_path,
-        show: |path| path.display().to_string(),
-    },
+    kind: kind::FILE,
     text: "The file: a line `NAME:HASH` for each user, with argon2id in PHC form or bcrypt as `htpasswd -B` makes it; at most 10000. It is looked at every second and read again when it has changed; a file with a mistake changes nothing.",
 };
 
@@ -72,14 +66,7 @@ fn parse_realm(text: &str) -> Result<String, String> {
 /// Reads every section, and the files that they name.
 pub(super) fn read(sections: Vec<(Located<String>, Section<'_>)>, all: &mut Named) {
     for (name, section) in sections {
-        let file = section.require(&FILE);
-        let state = file.as_ref().and_then(|file| key_file::state(&file.value));
-        let passwords = file.as_ref().map(|file| {
-            password_file::read(&file.value).unwrap_or_else(|problem| {
-                section.problem(FILE.name, problem);
-                Vec::new()
-            })
-        });
+        let (file, state, passwords) = read_entries(&section, &FILE, password_file::read);
         let realm = section.get(&REALM);
         let authenticator = AuthenticatorConfig {
             name: name.value.clone(),
@@ -90,8 +77,8 @@ pub(super) fn read(sections: Vec<(Located<String>, Section<'_>)>, all: &mut Name
                 } else {
                     realm
                 },
-                file: file.map(|file| file.value).unwrap_or_default(),
-                passwords: passwords.unwrap_or_default(),
+                file,
+                passwords,
                 state,
                 cache: section.get(&CACHE),
             }),

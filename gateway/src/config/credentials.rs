@@ -1,12 +1,14 @@
 //! What the sections of authenticators share: their names, and where a request holds a credential.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use super::address::parse_name;
-use super::key::{Key, Optional};
+use super::key::{Key, Optional, Required};
+use super::key_file;
 use super::kind::{Flag, Text};
 use super::limit_key::{parse_query_name, token};
-use super::resolved::{AuthenticatorConfig, CredentialPlace};
+use super::resolved::{AuthenticatorConfig, CredentialPlace, FileState};
 use super::section::{Located, Section};
 
 pub(super) static HEADER: Optional<Text<String>> = Optional {
@@ -70,6 +72,23 @@ pub(super) fn read_place(section: &Section<'_>, default: &str) -> CredentialPlac
     }
     let found = found.into_iter().flatten().next();
     found.unwrap_or_else(|| CredentialPlace::Header(default.to_owned()))
+}
+
+/// The file that a section names, its state before it was read, and what `read` finds in it; notes what is wrong with it.
+pub(super) fn read_entries<T>(
+    section: &Section<'_>,
+    key: &'static Required<Text<PathBuf>>,
+    read: fn(&Path) -> Result<Vec<T>, String>,
+) -> (PathBuf, Option<FileState>, Vec<T>) {
+    let Some(file) = section.require(key) else {
+        return (PathBuf::new(), None, Vec::new());
+    };
+    let state = key_file::state(&file.value);
+    let entries = read(&file.value).unwrap_or_else(|problem| {
+        section.problem(key.name, problem);
+        Vec::new()
+    });
+    (file.value, state, entries)
 }
 
 /// Authenticators as they are read, with the place where each is named.

@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::api_keys::parse_path;
 use super::credentials::{FORWARD, Named};
 use super::key::{Key, Keys, List, OneOrMore, Optional, Required};
 use super::key_file;
 use super::key_set::{self, KeySet};
-use super::kind::{Integer, Or, Text, Time, Word};
+use super::kind::{FILE, Integer, Or, Text, Time, Word};
 use super::limit_key::token;
 use super::resolved::{
     AuthenticatorConfig, AuthenticatorKind, CredentialPlace, FileState, JwtAlgorithm,
@@ -127,12 +126,6 @@ const CLAIM: Text<String> = Text {
     expects: "a claim's name",
     parse: claim_text,
     show: String::clone,
-};
-
-const FILE: Text<PathBuf> = Text {
-    expects: "a file's path",
-    parse: parse_path,
-    show: |path| path.display().to_string(),
 };
 
 static ISSUER: Required<Or<Text<String>>> = Required {

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::marker::PhantomData;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::nearest::did_you_mean;
@@ -468,6 +469,16 @@ pub(super) struct Text<T> {
     /// The value as text.
     pub show: fn(&T) -> String,
 }
+
+/// Where a file is.
+pub(super) const FILE: Text<PathBuf> = Text {
+    expects: "a file's path",
+    parse: |text| match text {
+        "" => Err("an empty path".into()),
+        path => Ok(path.into()),
+    },
+    show: |path| path.display().to_string(),
+};
 
 impl<T> Kind for Text<T> {
     type Value = T;

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 
 use super::address::parse_name;
-use super::api_keys::parse_path;
 use super::key::{Key, Keys, List, Optional, Required};
-use super::kind::{Text, Word};
+use super::kind::{FILE, Text, Word};
 use super::limit_key::network;
 use super::load::read_bounded;
 use super::section::{Located, Section};
@@ -30,12 +29,6 @@ const NETWORK: Text<IpNet> = Text {
     expects: "an address or network such as \"10.0.0.0/8\"",
     parse: network,
     show: IpNet::to_string,
-};
-
-const FILE: Text<PathBuf> = Text {
-    expects: "a file's path",
-    parse: parse_path,
-    show: |path| path.display().to_string(),
 };
 
 static ALLOW: List<Text<IpNet>> = List {
