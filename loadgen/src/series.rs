@@ -22,6 +22,26 @@ pub(crate) struct Part {
 pub struct Interval {
     /// When it began, in seconds since the start of the warm-up.
     pub start_s: u64,
+    /// What ended in it.
+    #[serde(flatten)]
+    pub ended: Ended,
+    /// 99th percentile of the generator's lag; none in a closed loop.
+    pub lag_p99_us: Option<f64>,
+}
+
+/// A slice of a run that is too short for whole seconds to say much.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Slice {
+    /// When it began, in milliseconds since the start of the warm-up.
+    pub start_ms: u64,
+    /// What ended in it.
+    #[serde(flatten)]
+    pub ended: Ended,
+}
+
+/// What ended in a piece of a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ended {
     /// Requests that ended in the warm-up part of it; the rest is about those of the measurement.
     pub warmup: u64,
     /// Complete responses.
@@ -39,43 +59,26 @@ pub struct Interval {
     pub p99_9_us: Option<f64>,
     /// The largest latency.
     pub max_us: Option<f64>,
-    /// 99th percentile of the generator's lag; none in a closed loop.
-    pub lag_p99_us: Option<f64>,
 }
 
-impl Interval {
-    const fn is_empty(&self) -> bool {
+impl Ended {
+    fn of(stats: &Stats, open_loop: bool) -> Self {
+        let latency = stats.latency(open_loop);
+        Self {
+            warmup: stats.warmup_requests,
+            responses: stats.responses(),
+            failed: stats.failed(),
+            p50_us: quantile_us(&latency, 0.5),
+            p90_us: quantile_us(&latency, 0.9),
+            p99_us: quantile_us(&latency, 0.99),
+            p99_9_us: quantile_us(&latency, 0.999),
+            max_us: quantile_us(&latency, 1.0),
+        }
+    }
+
+    const fn is_nothing(&self) -> bool {
         self.warmup + self.responses + self.failed == 0
     }
-}
-
-impl Slice {
-    const fn is_empty(&self) -> bool {
-        self.warmup + self.responses + self.failed == 0
-    }
-}
-
-/// A slice of a run that is too short for whole seconds to say much.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Slice {
-    /// When it began, in milliseconds since the start of the warm-up.
-    pub start_ms: u64,
-    /// Requests that ended in the warm-up part of it; the rest is about those of the measurement.
-    pub warmup: u64,
-    /// Complete responses.
-    pub responses: u64,
-    /// Errors.
-    pub failed: u64,
-    /// Median latency; none where nothing was measured.
-    pub p50_us: Option<f64>,
-    /// 90 % are not above it.
-    pub p90_us: Option<f64>,
-    /// 99 % are not above it.
-    pub p99_us: Option<f64>,
-    /// 99.9 % are not above it.
-    pub p99_9_us: Option<f64>,
-    /// The largest latency.
-    pub max_us: Option<f64>,
 }
 
 /// How long a slice is that is no second.
@@ -175,7 +178,10 @@ impl Series {
         let start_ms = slice * self.slice_ms;
         let start_s = start_ms / 1000;
         if self.slice_ms < 1000 {
-            self.whole.slices.push(self.slice(start_ms, &stats));
+            self.whole.slices.push(Slice {
+                start_ms,
+                ended: Ended::of(&stats, self.open_loop),
+            });
         }
         let (second, mut used) = match self.second.take() {
             Some((current, mut second)) if current == start_s => {
@@ -204,7 +210,11 @@ impl Series {
         each_second: &mut dyn FnMut(Snapshot<'_>),
     ) {
         self.whole.stats.add(stats);
-        let interval = self.interval(start_s, stats);
+        let interval = Interval {
+            start_s,
+            ended: Ended::of(stats, self.open_loop),
+            lag_p99_us: quantile_us(&stats.lag, 0.99),
+        };
         each_second(Snapshot {
             interval: &interval,
             second: stats,
@@ -223,40 +233,17 @@ impl Series {
         }
         // A thread's last part is often of a slice that had only just begun.
         let whole = &mut self.whole;
-        while whole.intervals.pop_if(|last| last.is_empty()).is_some() {}
-        while whole.slices.pop_if(|last| last.is_empty()).is_some() {}
+        while whole
+            .intervals
+            .pop_if(|last| last.ended.is_nothing())
+            .is_some()
+        {}
+        while whole
+            .slices
+            .pop_if(|last| last.ended.is_nothing())
+            .is_some()
+        {}
         self.whole
-    }
-
-    fn interval(&self, start_s: u64, stats: &Stats) -> Interval {
-        let latency = stats.latency(self.open_loop);
-        Interval {
-            start_s,
-            warmup: stats.warmup_requests,
-            responses: stats.responses(),
-            failed: stats.failed(),
-            p50_us: quantile_us(&latency, 0.5),
-            p90_us: quantile_us(&latency, 0.9),
-            p99_us: quantile_us(&latency, 0.99),
-            p99_9_us: quantile_us(&latency, 0.999),
-            max_us: quantile_us(&latency, 1.0),
-            lag_p99_us: quantile_us(&stats.lag, 0.99),
-        }
-    }
-
-    fn slice(&self, start_ms: u64, stats: &Stats) -> Slice {
-        let latency = stats.latency(self.open_loop);
-        Slice {
-            start_ms,
-            warmup: stats.warmup_requests,
-            responses: stats.responses(),
-            failed: stats.failed(),
-            p50_us: quantile_us(&latency, 0.5),
-            p90_us: quantile_us(&latency, 0.9),
-            p99_us: quantile_us(&latency, 0.99),
-            p99_9_us: quantile_us(&latency, 0.999),
-            max_us: quantile_us(&latency, 1.0),
-        }
     }
 }
 
@@ -311,10 +298,10 @@ mod tests {
         let counts: Vec<_> = whole
             .intervals
             .iter()
-            .map(|interval| (interval.start_s, interval.responses))
+            .map(|interval| (interval.start_s, interval.ended.responses))
             .collect();
         assert_eq!(counts, [(0, 2), (1, 1)]);
-        let max_us = whole.intervals[0].max_us.unwrap();
+        let max_us = whole.intervals[0].ended.max_us.unwrap();
         assert!((max_us - 3.0).abs() < 0.003, "to three digits: {max_us}");
         assert_eq!(whole.stats.responses(), 3);
         assert!(whole.slices.is_empty(), "they are the seconds");
@@ -326,7 +313,11 @@ mod tests {
         let (told, whole) = series(1, 100, parts);
         assert_eq!(told[9], [0], "the tenth slice ends the second");
         assert_eq!(told.concat(), [0]);
-        let counts: Vec<_> = whole.intervals.iter().map(|one| one.responses).collect();
+        let counts: Vec<_> = whole
+            .intervals
+            .iter()
+            .map(|one| one.ended.responses)
+            .collect();
         assert_eq!(counts, [10, 2]);
         let starts: Vec<_> = whole.slices.iter().map(|slice| slice.start_ms).collect();
         assert_eq!(starts, (0..12).map(|slice| slice * 100).collect::<Vec<_>>());
@@ -370,7 +361,10 @@ mod tests {
         part.stats.warmup_requests = 7;
         let (_, whole) = series(1, 1000, vec![part]);
         assert_eq!(
-            (whole.intervals[0].warmup, whole.intervals[0].p50_us),
+            (
+                whole.intervals[0].ended.warmup,
+                whole.intervals[0].ended.p50_us
+            ),
             (7, None)
         );
     }

@@ -133,8 +133,8 @@ impl Live {
 
 /// A second as a line.
 fn line(interval: &Interval) -> String {
-    let count = interval.responses + interval.warmup;
-    let phase = if interval.warmup > interval.responses {
+    let count = interval.ended.responses + interval.ended.warmup;
+    let phase = if interval.ended.warmup > interval.ended.responses {
         "  warm-up"
     } else {
         ""
@@ -146,29 +146,32 @@ fn line(interval: &Interval) -> String {
     format!(
         "{:>4} s {count:>8}/s  p50 {:>7}  p99 {:>7}  max {:>7}{lag}  {} failed{phase}",
         interval.start_s + 1,
-        time(interval.p50_us),
-        time(interval.p99_us),
-        time(interval.max_us),
-        interval.failed,
+        time(interval.ended.p50_us),
+        time(interval.ended.p99_us),
+        time(interval.ended.max_us),
+        interval.ended.failed,
     )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::series::Ended;
 
     #[test]
     fn a_plain_line_is_short() {
         let interval = Interval {
             start_s: 3599,
-            warmup: 0,
-            responses: 1_000_000,
-            failed: 1000,
-            p50_us: Some(999.0),
-            p90_us: Some(999.0),
-            p99_us: Some(999_000.0),
-            p99_9_us: Some(999_000.0),
-            max_us: Some(1e6),
+            ended: Ended {
+                warmup: 0,
+                responses: 1_000_000,
+                failed: 1000,
+                p50_us: Some(999.0),
+                p90_us: Some(999.0),
+                p99_us: Some(999_000.0),
+                p99_9_us: Some(999_000.0),
+                max_us: Some(1e6),
+            },
             lag_p99_us: Some(999.0),
         };
         let line = line(&interval);

@@ -192,9 +192,9 @@ impl Panel {
         let latency = second.latency(self.open_loop);
         push(
             &mut self.rates,
-            (interval.responses + interval.warmup) as f64,
+            (interval.ended.responses + interval.ended.warmup) as f64,
         );
-        push(&mut self.p99_us, interval.p99_us.unwrap_or_default());
+        push(&mut self.p99_us, interval.ended.p99_us.unwrap_or_default());
         self.last = Some(Second {
             interval: interval.clone(),
             latency: Row::of(&latency),
@@ -266,7 +266,7 @@ impl Panel {
         let now = self
             .last
             .as_ref()
-            .map(|last| last.interval.responses + last.interval.warmup);
+            .map(|last| last.interval.ended.responses + last.interval.ended.warmup);
         let of = match self.intended {
             Some(intended) if self.open_loop => format!(" of {:<9}", format!("{intended:.0}/s")),
             _ => " ".repeat(13),

@@ -16,14 +16,14 @@ pub fn csv(report: &Report) -> String {
             page,
             "{},{},{},{},{},{},{},{},{},{}\r\n",
             interval.start_s,
-            interval.warmup,
-            interval.responses,
-            interval.failed,
-            cell(interval.p50_us),
-            cell(interval.p90_us),
-            cell(interval.p99_us),
-            cell(interval.p99_9_us),
-            cell(interval.max_us),
+            interval.ended.warmup,
+            interval.ended.responses,
+            interval.ended.failed,
+            cell(interval.ended.p50_us),
+            cell(interval.ended.p90_us),
+            cell(interval.ended.p99_us),
+            cell(interval.ended.p99_9_us),
+            cell(interval.ended.max_us),
             cell(interval.lag_p99_us)
         );
         debug_assert!(written.is_ok(), "writing to a string does not fail");

@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use super::chart::{Axis, Chart, Line, Scale};
 use super::text::{text, time};
 use super::{Latency, Report};
-use crate::series::SLICE_S;
+use crate::series::{Ended, SLICE_S};
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--bg:#fff;--fg:#1c2330;--soft:#5b6675;--grid:#dde2e9;--s1:#1f5fc4;--s2:#b4500a;--s3:#5a7d1a}\
@@ -114,41 +114,26 @@ fn percentile(inverse: f64) -> String {
 }
 
 /// A piece of the run as charts take it: a slice where there are slices, else a second.
-struct Piece {
+struct Piece<'a> {
     start_s: f64,
     length_s: f64,
-    warmup: u64,
-    responses: u64,
-    failed: u64,
-    p50_us: Option<f64>,
-    p99_us: Option<f64>,
-    max_us: Option<f64>,
+    ended: &'a Ended,
 }
 
 /// The pieces that lie wholly in the run: of a part of one, nothing per second can be said.
-fn pieces(report: &Report) -> Vec<Piece> {
+fn pieces(report: &Report) -> Vec<Piece<'_>> {
     let seconds = report.intervals.iter().map(|interval| Piece {
         start_s: interval.start_s as f64,
         length_s: 1.0,
-        warmup: interval.warmup,
-        responses: interval.responses,
-        failed: interval.failed,
-        p50_us: interval.p50_us,
-        p99_us: interval.p99_us,
-        max_us: interval.max_us,
+        ended: &interval.ended,
     });
     let slices = report.slices.iter().map(|slice| Piece {
         start_s: slice.start_ms as f64 / 1e3,
         length_s: SLICE_S,
-        warmup: slice.warmup,
-        responses: slice.responses,
-        failed: slice.failed,
-        p50_us: slice.p50_us,
-        p99_us: slice.p99_us,
-        max_us: slice.max_us,
+        ended: &slice.ended,
     });
     let end_s = report.warmup_s + report.measured_s + 1e-6;
-    let inside = |piece: &Piece| piece.start_s + piece.length_s <= end_s;
+    let inside = |piece: &Piece<'_>| piece.start_s + piece.length_s <= end_s;
     if report.slices.is_empty() {
         seconds.filter(inside).collect()
     } else {
@@ -156,14 +141,14 @@ fn pieces(report: &Report) -> Vec<Piece> {
     }
 }
 
-fn over_time<'a>(pieces: &[Piece], from: &'a str) -> Chart<'a> {
-    let line = |name, value: fn(&Piece) -> Option<f64>| Line {
+fn over_time<'a>(pieces: &[Piece<'_>], from: &'a str) -> Chart<'a> {
+    let line = |name, value: fn(&Ended) -> Option<f64>| Line {
         name,
         // Where the warm-up ends, too few are left to speak of percentiles.
         points: pieces
             .iter()
-            .filter(|piece| piece.warmup == 0)
-            .filter_map(|piece| value(piece).map(|us| (piece.start_s, us)))
+            .filter(|piece| piece.ended.warmup == 0)
+            .filter_map(|piece| value(piece.ended).map(|us| (piece.start_s, us)))
             .collect(),
     };
     Chart {
@@ -175,19 +160,19 @@ fn over_time<'a>(pieces: &[Piece], from: &'a str) -> Chart<'a> {
             format: time,
         },
         lines: vec![
-            line("p99", |piece| piece.p99_us),
-            line("p50", |piece| piece.p50_us),
-            line("max", |piece| piece.max_us),
+            line("p99", |ended| ended.p99_us),
+            line("p50", |ended| ended.p50_us),
+            line("max", |ended| ended.max_us),
         ],
     }
 }
 
-fn throughput(pieces: &[Piece]) -> Chart<'static> {
-    let line = |name, value: fn(&Piece) -> u64| Line {
+fn throughput(pieces: &[Piece<'_>]) -> Chart<'static> {
+    let line = |name, value: fn(&Ended) -> u64| Line {
         name,
         points: pieces
             .iter()
-            .map(|piece| (piece.start_s, value(piece) as f64 / piece.length_s))
+            .map(|piece| (piece.start_s, value(piece.ended) as f64 / piece.length_s))
             .collect(),
     };
     Chart {
@@ -199,8 +184,8 @@ fn throughput(pieces: &[Piece]) -> Chart<'static> {
             format: |value| format!("{value:.0}"),
         },
         lines: vec![
-            line("responses", |piece| piece.warmup + piece.responses),
-            line("failed", |piece| piece.failed),
+            line("responses", |ended| ended.warmup + ended.responses),
+            line("failed", |ended| ended.failed),
         ],
     }
 }

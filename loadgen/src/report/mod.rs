@@ -18,7 +18,7 @@ use crate::slo::{Measure, Slo};
 use crate::stats::{KindStats, Times};
 
 pub use crate::accuracy::{Accuracy, KeyAccount, SecondAccount};
-pub use crate::series::{Interval, Slice};
+pub use crate::series::{Ended, Interval, Slice};
 pub use crate::slo::Judgement;
 pub use crate::stats::Failure;
 pub use csv::csv;
