@@ -1,13 +1,13 @@
-//! `ringgate bench`: both programs, from a configuration to a verdict.
+//! Both programs: `ringgate bench` from a configuration to a verdict, and the gateway's log as a load.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::Once;
+use std::sync::{Once, mpsc};
 
 use serde_json::Value;
 
-use crate::support::{Folder, Launch};
+use crate::support::{Client, Folder, Launch, Upstream, eventually, ok, send, to_upstream};
 
 const ROUTES: &str = r#"
 [upstreams.far]
@@ -84,6 +84,46 @@ fn written(folder: &Folder, text: &str) -> PathBuf {
 }
 
 on_both_drivers! {
+    fn a_log_that_the_gateway_wrote_is_sent_again_as_it_was_asked(driver) {
+        let folder = Folder::new();
+        let log = folder.path().join("access.log");
+        let upstream = Upstream::answering(|_, _| ok(""));
+        let gateway = Launch::new(driver)
+            .access_log(&format!("path = \"{}\"\n", log.display()))
+            .rest(&to_upstream(&[upstream.address], ""))
+            .start();
+        let asked = ["GET /a%20b?c=d%26e&f=%22", "HEAD /second", "DELETE /third", "PURGE /fourth/%2F"];
+        let mut client = Client::connect(gateway.address);
+        for line in asked {
+            client.send(format!("{line} HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n"));
+            assert_eq!(client.response_to_head().status, 200);
+        }
+        // What is no request is a line of the log, too; nothing can be sent of it.
+        assert_eq!(send(gateway.address, "GET\r\n\r\n").status, 400);
+        eventually("the log", || {
+            let text = fs::read_to_string(&log).unwrap_or_default();
+            (text.lines().count() == asked.len() + 1 && text.ends_with('\n')).then_some(())
+        });
+        let (tell, told) = mpsc::channel();
+        let target = Upstream::answering(move |request, _| {
+            let line = request.line.trim_end_matches(" HTTP/1.1").to_owned();
+            let _whoever_waits = tell.send((line, request.values("x-forwarded-for").concat()));
+            ok("")
+        });
+        let output = Command::new(with_load().with_file_name("ringgate-load"))
+            .args(["replay", log.to_str().unwrap(), "--forward", "--lag-max", "60s", "-c", "1", "-t", "1"])
+            .args(["--live", "never", "--json", "-", &format!("http://{}/", target.address)])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["requests"]["succeeded"], 4, "{report:#}");
+        assert!(report["verdict"]["notes"].to_string().contains("1 lines of the log"), "{report:#}");
+        let sent: Vec<_> = told.try_iter().collect();
+        let expected: Vec<_> = asked.iter().map(|line| ((*line).to_owned(), "127.0.0.1".to_owned())).collect();
+        assert_eq!(sent, expected);
+    }
+
     fn a_configuration_is_benched_as_it_is_but_for_what_lies_beyond(driver) {
         let folder = Folder::new();
         // The address of the endpoint answers nobody, and that of the listener is taken elsewhere: neither is used.

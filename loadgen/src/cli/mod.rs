@@ -8,11 +8,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use serde::Serialize;
 
 use crate::compare::Finding as Difference;
 use crate::live::{Live, Show};
+use crate::nearest::did_you_mean;
 use crate::plan::Plan;
 use crate::report::{self, Report};
 use crate::search::{Search, Step};
@@ -53,7 +54,7 @@ Open loop (--rate) sends on time whatever the server does and measures latency:
 
 Exit codes:
   0  no errors
-  1  requests failed, or the run could not be made
+  1  requests failed, the run could not be made, or `compare` cannot say
   2  wrong arguments
   3  generator-bound: it could not keep the schedule (no errors otherwise)
   4  a goal of --slo was missed, `search` found no rate, or `compare` finds the second run worse";
@@ -115,6 +116,10 @@ struct UpstreamArgs {
 
 /// Runs the program on the arguments of the process.
 pub fn main() -> ExitCode {
+    if let Some(hint) = mistyped(std::env::args().nth(1)) {
+        complain(&hint);
+        return Exit::Usage.into();
+    }
     let cli = Cli::parse();
     // Each connection is a descriptor. Where this is refused, the connections that are too many say so.
     drop(runtime::limits::raise_open_files());
@@ -136,6 +141,18 @@ pub fn main() -> ExitCode {
         error.exit
     });
     exit.into()
+}
+
+/// What to say of a first argument that would be taken for a URL and is nearly the name of a command.
+fn mistyped(first: Option<String>) -> Option<String> {
+    let word = first.filter(|word| !word.starts_with('-') && !word.contains([':', '/', '.']))?;
+    let cli = Cli::command();
+    let names: Vec<&str> = cli.get_subcommands().map(clap::Command::get_name).collect();
+    if names.contains(&&*word) {
+        return None;
+    }
+    let meant = did_you_mean(&word, &names);
+    (!meant.is_empty()).then(|| format!("no command and no URL: {word}{meant}"))
 }
 
 struct Error {
@@ -378,7 +395,6 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_arguments_are_consistent() {

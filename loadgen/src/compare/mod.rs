@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::series::{Interval, Slice};
+use crate::series::{Ended, Interval, Slice};
 use statistics::{SAMPLES_MIN, Shift, paired, unpaired};
 
 /// The parts of a report that are compared.
@@ -31,6 +31,14 @@ struct Document {
     slices: Vec<Slice>,
     latency_from_intended: Option<Percentiles>,
     latency_from_send: Percentiles,
+    #[serde(default)]
+    verdict: Verdict,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Verdict {
+    #[serde(default)]
+    generator_bound: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -45,7 +53,7 @@ pub(crate) enum Finding {
     NoDifference,
     Better,
     Worse,
-    /// Too few samples.
+    /// Too few samples, or the generator was the limit.
     Unknown,
 }
 
@@ -123,41 +131,36 @@ fn read(path: &Path) -> io::Result<Document> {
 /// The whole pieces of both runs of a pair, of the same length, and what they are called.
 fn pieces(pair: &[Document; 2]) -> ([Vec<Piece>; 2], &'static str) {
     if pair.iter().all(|run| !run.slices.is_empty()) {
-        let of = |run: &Document| {
-            let slices = run.slices.iter().map(|slice| {
-                let rate = slice.responses as f64 * 10.0;
-                let measures = [
-                    slice.p50_us,
-                    slice.p90_us,
-                    slice.p99_us,
-                    slice.p99_9_us,
-                    Some(rate),
-                ];
-                (slice.warmup, measures)
-            });
-            whole(slices.collect())
-        };
+        let of =
+            |run: &Document| whole(run.slices.iter().map(|slice| measured(&slice.ended, 10.0)));
         return ([of(&pair[0]), of(&pair[1])], "tenths of a second");
     }
     let of = |run: &Document| {
-        let seconds = run.intervals.iter().map(|second| {
-            let rate = second.responses as f64;
-            let measures = [
-                second.p50_us,
-                second.p90_us,
-                second.p99_us,
-                second.p99_9_us,
-                Some(rate),
-            ];
-            (second.warmup, measures)
-        });
-        whole(seconds.collect())
+        whole(
+            run.intervals
+                .iter()
+                .map(|second| measured(&second.ended, 1.0)),
+        )
     };
     ([of(&pair[0]), of(&pair[1])], "seconds")
 }
 
+/// What ended in the warm-up part of a piece, and the measures of the piece, of which `per_second` are a second.
+fn measured(ended: &Ended, per_second: f64) -> (u64, Piece) {
+    let rate = ended.responses as f64 * per_second;
+    let measures = [
+        ended.p50_us,
+        ended.p90_us,
+        ended.p99_us,
+        ended.p99_9_us,
+        Some(rate),
+    ];
+    (ended.warmup, measures)
+}
+
 /// Those that lie wholly inside the measurement: the first after the warm-up and the last may be partial.
-fn whole(pieces: Vec<(u64, Piece)>) -> Vec<Piece> {
+fn whole(pieces: impl Iterator<Item = (u64, Piece)>) -> Vec<Piece> {
+    let pieces: Vec<_> = pieces.collect();
     let begin = pieces
         .iter()
         .rposition(|(warmup, _)| *warmup > 0)
@@ -203,12 +206,24 @@ fn write_page(
     if pairs.iter().flatten().any(|run| way(run) != way(&first[0])) {
         writeln!(page, "note    the runs were not made the same way")?;
     }
+    let runs = || pairs.iter().flatten();
+    let bound = runs().filter(|run| run.verdict.generator_bound).count();
+    if bound > 0 {
+        let of = runs().count();
+        writeln!(
+            page,
+            "note    {bound} of {of} runs were generator-bound: what they measured is the generator"
+        )?;
+    }
     writeln!(
         page,
         "\n{:<14}{:>12}{:>12}{:>10}   99 % sure to be in",
         "", "before", "after", "shift"
     )?;
-    let mut finding = Finding::NoDifference;
+    let mut finding = match bound {
+        0 => Finding::NoDifference,
+        _ => Finding::Unknown,
+    };
     for (index, (name, good)) in MEASURES.into_iter().enumerate() {
         let samples: Vec<_> = split
             .iter()
@@ -338,7 +353,7 @@ mod tests {
     fn the_partial_pieces_at_both_ends_are_left_out() {
         let piece = [Some(1.0); MEASURES.len()];
         let run = vec![(5, piece), (2, piece), (0, piece), (0, piece), (0, piece)];
-        assert_eq!(whole(run).len(), 2);
-        assert!(whole(vec![(5, piece)]).is_empty());
+        assert_eq!(whole(run.into_iter()).len(), 2);
+        assert!(whole([(5, piece)].into_iter()).is_empty());
     }
 }

@@ -8,6 +8,10 @@ use crate::support::{Upstream, load};
 
 /// A report whose seconds have a latency of `level_us`, a little more and a little less.
 fn report(name: &str, level_us: f64, seconds: u64) -> PathBuf {
+    report_of(name, level_us, seconds, false)
+}
+
+fn report_of(name: &str, level_us: f64, seconds: u64, generator_bound: bool) -> PathBuf {
     let intervals: Vec<_> = (0..seconds)
         .map(|second| {
             let wobble = [0.99, 1.0, 1.01, 1.005, 0.995][usize::try_from(second % 5).unwrap()];
@@ -21,7 +25,7 @@ fn report(name: &str, level_us: f64, seconds: u64) -> PathBuf {
     let tail = json!({"p99_99_us": level_us * 4.0, "max_us": level_us * 9.0});
     let document = json!({
         "schema": "ringgate-load/1", "target": "http://x/", "mode": "open", "rate": "1k", "intervals": intervals,
-        "latency_from_intended": tail, "latency_from_send": tail
+        "latency_from_intended": tail, "latency_from_send": tail, "verdict": { "generator_bound": generator_bound }
     });
     let path = std::env::temp_dir().join(format!(
         "ringgate-compare-{}-{name}.json",
@@ -87,6 +91,28 @@ fn several_pairs_are_judged_by_their_differences() {
     assert_eq!(compare_all(&[&base, &slow].repeat(2)).0, 2);
     assert_eq!(compare_all(&[&base, &slow, &base]).0, 2);
     for path in [base, same, slow] {
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
+#[test]
+fn nothing_is_said_of_a_gateway_where_the_generator_was_the_limit() {
+    let base = report("bound-base", 100.0, 20);
+    let bound = report_of("bound-slow", 105.0, 20, true);
+    for (files, runs) in [
+        (vec![&base, &bound], "1 of 2 runs"),
+        (vec![&bound, &base], "1 of 2 runs"),
+        ([&base, &bound].repeat(5), "5 of 10 runs"),
+    ] {
+        let (code, text) = compare_all(&files);
+        assert_eq!(code, 1, "{text}");
+        assert!(
+            text.contains(runs) && text.contains("generator-bound"),
+            "{text}"
+        );
+        assert!(text.lines().last().unwrap().contains("unknown"), "{text}");
+    }
+    for path in [base, bound] {
         std::fs::remove_file(path).unwrap();
     }
 }

@@ -264,3 +264,22 @@ fn the_upstream_ends_with_0_on_a_signal_and_1_on_a_taken_port() {
     assert!(stderr.contains(&upstream.address), "{stderr}");
     assert_eq!(upstream.terminate(), 0);
 }
+
+#[test]
+fn a_mistyped_command_is_2_and_names_the_one_that_was_meant() {
+    for (word, meant) in [
+        ("serach", "`search`"),
+        ("replya", "`replay`"),
+        ("comprae", "`compare`"),
+        ("upstraem", "`upstream`"),
+    ] {
+        let output = load().args([word, "http://127.0.0.1:1/"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{word}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(told.contains(meant) && told.lines().count() == 1, "{told}");
+    }
+    // A host is nobody's slip.
+    let output = load().args(["search.test", "-n", "1"]).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(!told.contains("did you mean"), "{told}");
+}
