@@ -15,7 +15,7 @@ from comparison.template import TemplateError, render  # noqa: E402
 
 VALUES = {
     "dir": "/d", "host": "127.0.0.1", "port": 1, "listen": "127.0.0.1:1", "admin": 2, "upstream": "127.0.0.1:3",
-    "upstream_host": "127.0.0.1", "upstream_port": 3, "log_file": "/d/log", "workers": 1,
+    "upstream_host": "127.0.0.1", "upstream_port": 3, "log_file": "/d/log", "workers": 1, "keys": "/k", "networks": "/d/networks",
 }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ Cases of one group run on the same instances, each round all cases and in each c
 
 import dataclasses
 
-from .proxies import ARTICLE, ARTICLE_POOL, BY_NAME, PEERS, RINGGATE
+from .proxies import ARTICLE, ARTICLE_POOL, BY_NAME, FEATURES, PEERS, RINGGATE, bearer
 
 CONNECTIONS = 64
 PIPELINE = 16
@@ -130,6 +130,20 @@ def _settings():
     ]
 
 
+# What the aim of 1 µs is about; the limits are there unless they are taken out.
+ASKED_FOR = frozenset({"template", "token", "edits", "networks"})
+
+
+def _features():
+    """What each thing costs that a route can ask for. All contenders are sent the same request, with a token."""
+    bare = frozenset({"unlimited"})
+    own = [Contender(RINGGATE, bare, "bare"), Contender(RINGGATE, BASE, "two limits")]
+    own += [Contender(RINGGATE, bare | {one}, one) for one in FEATURES]
+    own += [Contender(RINGGATE, ASKED_FOR, "all asked for")]
+    load = (*CLOSED, "-H", bearer())
+    return [Case("features", "what a route can ask for", "features", tuple(own), load, more=2)]
+
+
 def _veth():
     fast = contenders()
     same = {"network": "veth", "group": "veth"}
@@ -143,7 +157,7 @@ def _veth():
 
 # Once for each gateway, by itself: see `idle`.
 IDLE = "idle"
-CASES = [*_plain(), *_settings(), *_veth()]
+CASES = [*_plain(), *_settings(), *_features(), *_veth()]
 KEYS_OF_CASES = [case.key for case in CASES] + [IDLE]
 
 

@@ -9,11 +9,11 @@ TRIES = 40
 TIMEOUT = 5
 
 
-def exchange(port, path, body=None, source="127.0.0.1", close=False, host="127.0.0.1"):
-    """Status, length and hash of the answer's body, and what the upstream says of the request's body."""
+def exchange(port, path, body=None, source="127.0.0.1", close=False, host="127.0.0.1", more=()):
+    """Status, length and hash of the answer's body, and what the upstream says of the request's body. `more`: field lines."""
     connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT, source_address=(source, 0))
     try:
-        fields = {"X-Client": "1", **({"Connection": "close"} if close else {})}
+        fields = {"X-Client": "1", **({"Connection": "close"} if close else {}), **dict(line.split(": ", 1) for line in more)}
         connection.request("POST" if body is not None else "GET", path, body=body, headers=fields)
         answer = connection.getresponse()
         data = answer.read()
@@ -56,7 +56,8 @@ def answers(instance, case, upstream):
         host, _, port = upstream.rpartition(":")
         wanted = exchange(int(port), case.path, body, source="", host=host) if ":" in upstream else None
         close = "--no-keepalive" in case.load
-        got = exchange(instance.port, case.path, body, close=close)
+        more = [value for option, value in zip(case.load, case.load[1:]) if option == "-H"]
+        got = exchange(instance.port, case.path, body, close=close, more=more)
         if wanted and got != wanted:
             return f"answered {got}, the upstream {wanted}"
         if got["status"] != 200 or (body and got["body_seen"] != str(len(body))):

@@ -1,11 +1,14 @@
 """The gateways: how each is set up, started and ended. One worker, pinned to one core.
 
 A setting is a set of flags: `log` (an access log as JSON in a file), `unix` (the upstream behind a Unix socket), `routes`
-(100 of them), `keyed` (two limits by a field of the request), `refuse` (a limit that refuses nearly all), `unlimited`.
+(100 of them), `keyed` (two limits by a field of the request), `refuse` (a limit that refuses nearly all), `unlimited`. Of ours
+alone: `template` (a path with captures), `token` (JSON Web Tokens, remembered), `edits` (five header fields), `networks` (a list of
+100,000), `browser` (CORS, filters, security headers), `elsewhere` (all of these on a route for another host).
 """
 
 import dataclasses
 import http.client
+import ipaddress
 import os
 import pathlib
 import subprocess
@@ -15,6 +18,10 @@ from . import system
 from .template import render
 
 CONFIG = pathlib.Path(__file__).resolve().parents[1] / "config"
+# Keys and tokens of the gateway's tests.
+KEYS = pathlib.Path(__file__).resolve().parents[3] / "gateway/tests/keys"
+FEATURES = ("template", "token", "edits", "networks", "browser", "elsewhere")
+NETWORKS = 100_000
 START_SECONDS = 15
 
 
@@ -77,7 +84,7 @@ PEERS = [
         RINGGATE,
         "ringgate",
         ("--version",),
-        ALL | {"unlimited"},
+        ALL | {"unlimited", *FEATURES},
         lambda binary, place: [binary, "run", "-c", place.file("ringgate.toml")],
         ("ringgate.toml",),
     ),
@@ -156,6 +163,18 @@ PEERS = [
 BY_NAME = {peer.name: peer for peer in PEERS}
 
 
+def networks():
+    """So many of IPv4 that are not beside each other, none of which holds a client of ours."""
+    each = (ipaddress.ip_address(0x20000000 + number * 0x1234) for number in range(NETWORKS))
+    return "".join(f"{address}/{30 + number % 3}\n" for number, address in enumerate(each))
+
+
+def bearer():
+    """A field with a token of the tests."""
+    lines = (KEYS / "tokens.txt").read_text().splitlines()
+    return "Authorization: Bearer " + next(line.split()[1] for line in lines if line.startswith("ES256 "))
+
+
 class Place:
     """The folder of one instance: its rendered configurations and its log."""
 
@@ -175,7 +194,11 @@ class Place:
             "upstream_port": port,
             "log_file": str(folder / "access.log"),
             "workers": workers,
+            "keys": KEYS,
+            "networks": folder / "networks",
         }
+        if flags & {"networks", "elsewhere"}:
+            (folder / "networks").write_text(networks())
         for name in peer.configs:
             text = (CONFIG / name).read_text()
             (folder / name).write_text(render(text, flags, self.values))

@@ -6,6 +6,7 @@ from . import summary as figures
 from .proxies import ARTICLE, ENVOY, HAPROXY, NGINX, PINGORA, RELAY, RINGGATE
 
 NO_LOG, LET_THROUGH, UNLIMITED = (f"{RINGGATE}, {note}" for note in ("no log", "let through", "no limits"))
+BARE, ASKED_FOR = (f"{RINGGATE}, {note}" for note in ("bare", "all asked for"))
 KIB, MIB = 1024, 1024 * 1024
 
 # Ratio of our CPU time per request to another's, at most.
@@ -59,6 +60,7 @@ def _differences(result, titles):
     wanted = [
         ("access-log", RINGGATE, NO_LOG, 0.8, "µs more than without"),
         ("limiter-cost", RINGGATE, UNLIMITED, 0.25, "µs more than without limits"),
+        ("features", ASKED_FOR, BARE, 1.0, "µs more than the bare path"),
     ]
     for case, one, other, most, words in wanted:
         found = figures.paired_difference(result, case, one, other)
