@@ -1,17 +1,23 @@
 //! The command line: its words, and `check`. Everything else that a command does is in `main`.
 
+mod hash;
+
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, BufRead, Read as _, Write};
+use std::io::{self, Write};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
-use crate::config::{Config, ConfigErrors, ConfigSource, LimitConfig, LimitMode, entry, load};
+use crate::config::{
+    AuthenticatorConfig, Config, ConfigErrors, ConfigSource, LimitConfig, LimitMode, load,
+};
 use crate::data::filter::limit;
 use crate::explain::{self, ExplainArgs};
+
+pub use hash::{HashKeyArgs, HashPasswordArgs, hash_key, hash_password, prompt_password};
 
 /// Exit code of a command that did what it was asked.
 pub const EXIT_OK: u8 = 0;
@@ -32,13 +38,6 @@ Examples:
                                     say which route serves it and what each filter does
 
 Exit codes: 0 done, 1 failed at run time, 2 wrong usage, 78 bad configuration.";
-
-const HASH_EXAMPLES: &str = "\
-Examples:
-  ringgate hash-key mobile < key.txt >> api-keys
-  ringgate hash-key mobile --generate >> api-keys
-
-The key is never an argument: those of a process are shown to everybody.";
 
 const BENCH_HELP: &str = "\
 Listeners and admin move to free ports of 127.0.0.1, endpoints become the server built into ringgate-load, the access log is
@@ -75,18 +74,11 @@ enum Command {
     #[command(after_help = explain::HELP)]
     Explain(ExplainArgs),
     /// Make the line of a file of API keys from a key on standard input, or from a new one.
-    #[command(after_help = HASH_EXAMPLES)]
+    #[command(after_help = hash::KEY_EXAMPLES)]
     HashKey(HashKeyArgs),
-}
-
-/// What `hash-key` is told.
-#[derive(Args, Clone, Debug, PartialEq, Eq)]
-pub struct HashKeyArgs {
-    /// Whose key it is.
-    pub consumer: String,
-    /// Make a new key of 256 random bits, and say it on standard error; nothing is read.
-    #[arg(long)]
-    pub generate: bool,
+    /// Make a line of a file of passwords from a password on standard input, or typed on a terminal.
+    #[command(after_help = hash::PASSWORD_EXAMPLES)]
+    HashPassword(HashPasswordArgs),
 }
 
 /// What `run` is told.
@@ -180,6 +172,8 @@ pub enum Invocation {
     Check(CheckArgs),
     /// Make the line of a key.
     HashKey(HashKeyArgs),
+    /// Make the line of a password.
+    HashPassword(HashPasswordArgs),
     /// Put load on a configuration.
     Bench(BenchArgs),
     /// Say what is done with a request.
@@ -204,6 +198,7 @@ impl Invocation {
             .map(PathBuf::from);
         let (format, config, verbose) = match (cli.command, cli.test) {
             (Some(Command::HashKey(hash)), _) => return Ok(Self::HashKey(hash)),
+            (Some(Command::HashPassword(hash)), _) => return Ok(Self::HashPassword(hash)),
             (Some(Command::Check(check)), _) => (check.format, check.config, check.verbose),
             (None, true) => (CheckFormat::Text, cli.run.config, false),
             (Some(Command::Run(run)), _) => return Ok(Self::run(run, from_env)),
@@ -262,59 +257,7 @@ pub fn check(
     Ok(code)
 }
 
-/// Writes the line of a key to `out`; the key is read from `input`, or made and written to `told`. Returns the exit code.
-///
-/// # Errors
-///
-/// Those of reading and writing, and a source of randomness that fails.
-pub fn hash_key(
-    arguments: &HashKeyArgs,
-    input: &mut dyn BufRead,
-    out: &mut dyn Write,
-    told: &mut dyn Write,
-) -> io::Result<u8> {
-    let key = if arguments.generate {
-        let mut random = [0; 32];
-        let source = ring::rand::SystemRandom::new();
-        ring::rand::SecureRandom::fill(&source, &mut random)
-            .map_err(|_| io::Error::other("the system gives no random numbers"))?;
-        random
-            .iter()
-            .fold("rg_".to_owned(), |key, byte| key + &format!("{byte:02x}"))
-    } else {
-        let mut line = String::new();
-        // A key is a line; a device that never ends one is none.
-        input.take(KEY_BYTES_MAX).read_line(&mut line)?;
-        line.trim_end_matches(['\r', '\n']).to_owned()
-    };
-    if key.len() < KEY_BYTES_MIN {
-        writeln!(
-            told,
-            "error: a key has at least {KEY_BYTES_MIN} bytes; `--generate` makes a good one"
-        )?;
-        return Ok(EXIT_FAILURE);
-    }
-    match entry(&arguments.consumer, key.as_bytes()) {
-        Ok(line) => {
-            writeln!(out, "{line}")?;
-            if arguments.generate {
-                writeln!(told, "the key, which is nowhere else: {key}")?;
-            }
-            Ok(EXIT_OK)
-        }
-        Err(problem) => {
-            writeln!(told, "error: {problem}")?;
-            Ok(EXIT_FAILURE)
-        }
-    }
-}
-
-/// Shorter keys could be found by trying.
-const KEY_BYTES_MIN: usize = 16;
-/// Longest key that is read.
-const KEY_BYTES_MAX: u64 = 8 * 1024;
-
-fn report(arguments: &CheckArgs, limits: &[LimitReport]) -> String {
+fn report(arguments: &CheckArgs, config: &Config, limits: &[LimitReport]) -> String {
     match arguments.format {
         CheckFormat::Json => {
             let limits: Vec<_> = limits.iter().map(LimitReport::to_json).collect();
@@ -436,7 +379,7 @@ mod tests {
         {
             Invocation::Run(run) => run.config,
             Invocation::Check(check) => Some(check.config),
-            Invocation::HashKey(_) => None,
+            Invocation::HashKey(_) | Invocation::HashPassword(_) => None,
             Invocation::Bench(bench) => Some(bench.config),
             Invocation::Explain(explain) => explain.config,
         };
@@ -569,56 +512,6 @@ mod tests {
         assert_eq!((code, &report["ok"]), (EXIT_OK, &true.into()));
         assert_eq!(report["limits"][0]["name"], "per_client");
         assert_eq!(report["limits"][0]["covers"], "process");
-    }
-
-    fn hash(line: &str, input: &str) -> (u8, String, String) {
-        let Invocation::HashKey(arguments) = parse(line).unwrap() else {
-            panic!("{line}");
-        };
-        let (mut out, mut told) = (Vec::new(), Vec::new());
-        let code = hash_key(&arguments, &mut input.as_bytes(), &mut out, &mut told).unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        (code, text(out), text(told))
-    }
-
-    #[test]
-    fn hash_key_makes_a_line_that_holds_no_key() {
-        let (code, line, told) = hash("ringgate hash-key mobile", "sixteen-bytes-00\nmore\n");
-        assert_eq!((code, &*told), (EXIT_OK, ""));
-        assert_eq!(
-            line,
-            format!("{}\n", entry("mobile", b"sixteen-bytes-00").unwrap())
-        );
-        assert!(!line.contains("sixteen"));
-        let crlf = hash("ringgate hash-key mobile", "sixteen-bytes-00\r\n");
-        assert_eq!(crlf.1, line);
-    }
-
-    #[test]
-    fn hash_key_makes_keys_that_differ_and_tells_them_apart_from_the_line() {
-        let (code, line, told) = hash("ringgate hash-key a --generate", "");
-        let key = told.trim_end().rsplit(' ').next().unwrap();
-        assert_eq!((code, key.len()), (EXIT_OK, 3 + 64));
-        assert_eq!(line, format!("{}\n", entry("a", key.as_bytes()).unwrap()));
-        assert_ne!(hash("ringgate hash-key a --generate", "").2, told);
-    }
-
-    #[test]
-    fn hash_key_refuses_keys_that_can_be_guessed_and_names_that_are_none() {
-        let short = "error: a key has at least 16 bytes; `--generate` makes a good one\n";
-        assert_eq!(
-            hash("ringgate hash-key a", "hunter2\n"),
-            (EXIT_FAILURE, String::new(), short.into())
-        );
-        let mut out = Vec::new();
-        let mut told = Vec::new();
-        let arguments = HashKeyArgs {
-            consumer: "a b".into(),
-            generate: true,
-        };
-        let code = hash_key(&arguments, &mut io::empty(), &mut out, &mut told).unwrap();
-        assert_eq!((code, out.len()), (EXIT_FAILURE, 0));
-        assert!(told.starts_with(b"error: a consumer's name is 1 to 128"));
     }
 
     const LIMITS: &str =

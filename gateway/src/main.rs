@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use gateway::cli::{self, Invocation, RunArgs};
+use gateway::cli::{self, HashPasswordArgs, Invocation, RunArgs};
 use gateway::config::{Config, ConfigSource, load};
 use gateway::control::supervisor;
 use gateway::{banner, telemetry};
@@ -28,6 +28,9 @@ fn main() -> ExitCode {
             cli::hash_key(&arguments, &mut io::stdin().lock(), &mut out, &mut told)
                 .unwrap_or(cli::EXIT_FAILURE)
         }
+        Ok(Invocation::HashPassword(arguments)) => {
+            hash_password(&arguments).unwrap_or(cli::EXIT_FAILURE)
+        }
         Ok(Invocation::Explain(arguments)) => {
             let environment = |name: &str| std::env::var(name).ok();
             let (mut out, mut told) = (io::stdout().lock(), io::stderr().lock());
@@ -40,6 +43,15 @@ fn main() -> ExitCode {
         Err(usage) => usage.exit(),
     };
     ExitCode::from(code)
+}
+
+fn hash_password(arguments: &HashPasswordArgs) -> io::Result<u8> {
+    let (mut input, mut out, mut told) =
+        (io::stdin().lock(), io::stdout().lock(), io::stderr().lock());
+    match cli::prompt_password(&mut input, &mut told)? {
+        Some(typed) => cli::hash_password(arguments, &mut typed.as_bytes(), &mut out, &mut told),
+        None => cli::hash_password(arguments, &mut input, &mut out, &mut told),
+    }
 }
 
 fn run(arguments: &RunArgs) -> u8 {

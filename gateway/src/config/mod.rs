@@ -62,7 +62,10 @@ pub use matching::{
     Pattern, ROUTES_PER_PATH_MAX, TemplateSegment, ValuePattern,
 };
 pub use network_lists::{NetworkListConfig, NetworkMode, NetworkVerdict};
-pub use password_file::{Password, PasswordHash, read as read_password_file};
+pub use password_file::{
+    Hashing, Password, PasswordHash, entry as password_entry, hash as hash_password,
+    read as read_password_file,
+};
 pub use reference::reference;
 pub use resolved::{
     AccessConfig, AccessLogConfig, Action, AdminConfig, ApiKey, ApiKeysConfig, AuthenticatorConfig,

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 
-use argon2::password_hash::PasswordVerifier as _;
 use argon2::password_hash::phc;
-use argon2::{Argon2, Params};
+use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+use argon2::{Algorithm, Argon2, Params, Version};
 
 use super::key_file::check_consumer;
 use super::load::read_bounded;
@@ -21,6 +21,65 @@ const ARGON2_KIB_MAX: u32 = 128 << 10;
 const ARGON2_PASSES_MAX: u32 = 16;
 /// Costs of bcrypt: some 50 ms at 10, twice that for each more.
 const BCRYPT_COSTS: std::ops::RangeInclusive<u32> = 8..=14;
+
+/// What OWASP recommends for argon2id: KiB of memory, and passes over it by one thread.
+const ARGON2_OWN: (u32, u32) = (19 << 10, 2);
+/// The cost of bcrypt where we choose it.
+const BCRYPT_OWN: u32 = 12;
+/// bcrypt looks at no more of a password.
+const BCRYPT_BYTES_MAX: usize = 72;
+
+const _: () = {
+    assert!(ARGON2_OWN.0 <= ARGON2_KIB_MAX && ARGON2_OWN.1 <= ARGON2_PASSES_MAX);
+    assert!(*BCRYPT_COSTS.start() <= BCRYPT_OWN && BCRYPT_OWN <= *BCRYPT_COSTS.end());
+};
+
+/// How a password is hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hashing {
+    /// With 19 MiB and two passes.
+    Argon2id,
+    /// With cost 12.
+    Bcrypt,
+}
+
+/// The hash of a password, as it stands in a file. Takes tens to hundreds of milliseconds, on purpose.
+///
+/// # Errors
+///
+/// In words: it cannot be hashed so.
+pub fn hash(how: Hashing, password: &[u8], salt: [u8; 16]) -> Result<String, String> {
+    match how {
+        Hashing::Argon2id => {
+            let params = Params::new(ARGON2_OWN.0, ARGON2_OWN.1, 1, None);
+            let params = params.map_err(|error| error.to_string())?;
+            let hasher = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+            let hash: phc::PasswordHash = hasher
+                .hash_password_with_salt(password, &salt)
+                .map_err(|error| error.to_string())?;
+            Ok(hash.to_string())
+        }
+        Hashing::Bcrypt if password.len() > BCRYPT_BYTES_MAX => Err(format!(
+            "bcrypt takes at most {BCRYPT_BYTES_MAX} bytes of a password; argon2id takes all"
+        )),
+        Hashing::Bcrypt => bcrypt::hash_with_salt(password, BCRYPT_OWN, salt)
+            .map(|parts| parts.to_string())
+            .map_err(|error| error.to_string()),
+    }
+}
+
+/// The line of a user.
+///
+/// # Errors
+///
+/// `user` is no name that a line can hold.
+pub fn entry(user: &str, hash: &str) -> Result<String, String> {
+    if user.contains(':') {
+        return Err("a user's name holds no colon (RFC 7617, section 2)".into());
+    }
+    check_consumer(user)?;
+    Ok(format!("{user}:{hash}"))
+}
 
 /// A user, and what its password is verified with.
 #[derive(Clone, Debug)]
@@ -51,6 +110,15 @@ impl fmt::Debug for PasswordHash {
 }
 
 impl PasswordHash {
+    /// Reads one, within the bounds of what it may cost to verify.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, in words that do not repeat it.
+    pub fn read(text: &str) -> Result<Self, String> {
+        parse_hash(text)
+    }
+
     /// Whether it is that of `password`. Takes long, and much memory, on purpose: never on a worker.
     #[must_use]
     pub fn verify(&self, password: &[u8]) -> bool {

@@ -1,6 +1,8 @@
 //! Names and passwords: who is let in, what is told to whom, and what a flood of wrong ones cannot do.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -8,7 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::support::{
-    Client, Driver, Folder, Gateway, LONG, Launch, Response, Upstream, eventually, ok, to_upstream,
+    Client, Driver, Folder, Gateway, LONG, Launch, Response, Upstream, eventually, ok, skip,
+    to_upstream,
 };
 
 /// Of "correct horse", by the C library's crypt and by the reference implementation of argon2.
@@ -194,4 +197,74 @@ fn a_user_that_is_not_there_takes_as_long_as_one_that_is() {
     let shortest = |times: &[Duration]| times.iter().min().unwrap().as_secs_f64();
     let ratio = shortest(&there) / shortest(&absent);
     assert!((0.75..1.33).contains(&ratio), "{there:?} {absent:?}");
+}
+
+/// The command that makes lines of files of passwords.
+fn hash_password(arguments: &[&str], input: &str) -> String {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ringgate"))
+        .arg("hash-password")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(input.as_bytes()).unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_line_that_hash_password_makes_lets_its_user_in() {
+    let folder = Folder::new();
+    let ada = hash_password(&["--user", "ada"], "correct horse\n");
+    let bob = hash_password(&["--bcrypt", "--user", "bob"], "battery staple");
+    let gateway = Launch::new(Driver::Epoll)
+        .rest(&users(&folder, &(ada + &bob)))
+        .rest(ROUTE)
+        .start();
+    assert_eq!(ask(&gateway, &basic("ada:correct horse")).text(), "in");
+    assert_eq!(ask(&gateway, &basic("bob:battery staple")).text(), "in");
+    let swapped = ask(&gateway, &basic("bob:correct horse"));
+    assert_eq!(swapped.problem(401), "password_wrong");
+}
+
+/// On a terminal, which `script` makes.
+#[test]
+fn a_password_that_is_typed_is_not_shown() {
+    let command = format!(
+        "{} hash-password --user ada",
+        env!("CARGO_BIN_EXE_ringgate")
+    );
+    let child = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let Ok(mut child) = child else {
+        return skip(
+            "script",
+            "basic_auth::a_password_that_is_typed_is_not_shown",
+        );
+    };
+    let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut shown = String::new();
+    for question in ["Password: ", "Again: "] {
+        while !shown.ends_with(question) {
+            let mut byte = [0];
+            assert_eq!(stdout.read(&mut byte).unwrap(), 1, "{shown}");
+            shown.push(byte[0].into());
+        }
+        stdin.write_all(b"correct horse\n").unwrap();
+    }
+    stdout.read_to_string(&mut shown).unwrap();
+    drop(stdin);
+    assert!(child.wait().unwrap().success(), "{shown}");
+    assert!(
+        shown.contains("ada:$argon2id$v=19$m=19456,t=2,p=1$"),
+        "{shown}"
+    );
+    assert!(!shown.contains("horse"), "{shown}");
 }
