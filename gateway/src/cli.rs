@@ -137,7 +137,7 @@ struct RawCheckArgs {
     /// How to report.
     #[arg(long, value_enum, default_value_t = CheckFormat::Text)]
     format: CheckFormat,
-    /// Say also what each limit covers, its memory and the keys it holds (JSON always does).
+    /// Say also what each limit covers, its memory and the keys it holds (JSON always does), and what is fetched later.
     #[arg(short, long)]
     verbose: bool,
 }
@@ -243,7 +243,7 @@ pub fn check(
     let result = load(ConfigSource::File(&arguments.config), env);
     let limits = result.as_ref().map(limits_of);
     let (code, text) = match (&result, limits) {
-        (Ok(_), Ok(Ok(limits))) => (EXIT_OK, report(arguments, &limits)),
+        (Ok(config), Ok(Ok(limits))) => (EXIT_OK, report(arguments, config, &limits)),
         // Too little memory for so many workers: known only where they are counted.
         (Ok(_), Ok(Err(problem))) => {
             let file = arguments.config.to_string_lossy();
@@ -265,7 +265,15 @@ fn report(arguments: &CheckArgs, config: &Config, limits: &[LimitReport]) -> Str
         }
         CheckFormat::Text if arguments.verbose => {
             let limits = limits.iter().map(|limit| format!("\n{limit}"));
-            format!("ok{}", limits.collect::<String>())
+            let fetched = |each: &AuthenticatorConfig| {
+                let url = each.key_url()?;
+                let name = &each.name;
+                Some(format!(
+                    "\nkeys of jwt.{name}: fetched from {url} by a running gateway"
+                ))
+            };
+            let keys = config.authenticators.iter().filter_map(fetched);
+            format!("ok{}", limits.chain(keys).collect::<String>())
         }
         CheckFormat::Text => "ok".to_owned(),
     }

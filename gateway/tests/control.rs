@@ -57,6 +57,7 @@ fn start(resolver: Resolver) -> Running {
         demo: Some(demo_listener),
         resolver,
         credentials: Default::default(),
+        key_sets: Default::default(),
         state: state.clone(),
         on_signal: Box::new(|_| {}),
     });

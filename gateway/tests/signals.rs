@@ -27,6 +27,7 @@ fn start() -> (ControlHandle, flume::Receiver<Signal>) {
         demo: None,
         resolver: Resolver::default(),
         credentials: Default::default(),
+        key_sets: Default::default(),
         state,
         on_signal: Box::new(move |order| orders.send(order).unwrap()),
     };

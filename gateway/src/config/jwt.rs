@@ -1,12 +1,14 @@
 //! `[jwt.NAME]`: callers that show a token of an issuer.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::credentials::{FORWARD, Named};
 use super::key::{Key, Keys, List, OneOrMore, Optional, Required};
 use super::key_file;
 use super::key_set::{self, KeySet};
+use super::key_url::{self, KeyUrl};
 use super::kind::{FILE, Integer, Or, Text, Time, Word};
 use super::limit_key::token;
 use super::resolved::{
@@ -51,9 +53,11 @@ pub struct JwtConfig {
     pub cache: u32,
 }
 
-/// A file of keys, by its form.
+/// Where keys come from, and in which form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JwtKeys {
+    /// A JSON Web Key Set that is fetched.
+    Url(Arc<KeyUrl>),
     /// A JSON Web Key Set.
     Set(PathBuf),
     /// PEM.
@@ -63,20 +67,36 @@ pub enum JwtKeys {
 }
 
 impl JwtKeys {
-    /// Where the file is.
+    /// Where the file is, if it is one.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub fn path(&self) -> Option<&Path> {
         match self {
-            Self::Set(path) | Self::Pem(path) | Self::Secret(path) => path,
+            Self::Set(path) | Self::Pem(path) | Self::Secret(path) => Some(path),
+            Self::Url(_) => None,
         }
     }
 
     /// The key that names it in the configuration.
     const fn key(&self) -> &'static str {
         match self {
+            Self::Url(_) => "jwks_url",
             Self::Set(_) => "jwks_file",
             Self::Pem(_) => "key_file",
             Self::Secret(_) => "secret_file",
+        }
+    }
+}
+
+impl AuthenticatorConfig {
+    /// Where its keys are fetched from, if they are.
+    #[must_use]
+    pub fn key_url(&self) -> Option<&str> {
+        match &self.kind {
+            AuthenticatorKind::Jwt(jwt) => match &jwt.source {
+                JwtKeys::Url(url) => Some(&url.url),
+                _ => None,
+            },
+            _ => None,
         }
     }
 }
@@ -87,9 +107,16 @@ pub(super) static KEYS: Keys = Keys {
     rows: &[
         &ISSUER,
         &AUDIENCE,
+        key_url::ROWS[0],
         &JWKS_FILE,
         &KEY_FILE,
         &SECRET_FILE,
+        key_url::ROWS[1],
+        key_url::ROWS[2],
+        key_url::ROWS[3],
+        key_url::ROWS[4],
+        key_url::ROWS[5],
+        key_url::ROWS[6],
         &ALGORITHMS,
         &CLOCK_SKEW,
         &REQUIRED,
@@ -108,7 +135,6 @@ pub(super) static KEYS: Keys = Keys {
         "scopes",
         "introspection_url",
         "query",
-        "jwks_url",
     ],
 };
 
@@ -159,21 +185,21 @@ static AUDIENCE: OneOrMore<Or<Text<String>>> = OneOrMore {
 static JWKS_FILE: Optional<Text<PathBuf>> = Optional {
     name: "jwks_file",
     kind: FILE,
-    absent: "one of the three",
+    absent: "one of the four",
     text: "A file with the issuer's key set (JSON). As all files of keys it is looked at every second and read again when it has changed.",
 };
 
 static KEY_FILE: Optional<Text<PathBuf>> = Optional {
     name: "key_file",
     kind: FILE,
-    absent: "one of the three",
+    absent: "one of the four",
     text: "A file with public keys in PEM: RSA of 2048 to 8192 bits, P-256, P-384 or Ed25519.",
 };
 
 static SECRET_FILE: Optional<Text<PathBuf>> = Optional {
     name: "secret_file",
     kind: FILE,
-    absent: "one of the three",
+    absent: "one of the four",
     text: "A file with the secret of HS256, HS384 or HS512, at least as long as the hash: 32, 48 or 64 bytes. A final line end does not count.",
 };
 
@@ -257,17 +283,22 @@ pub(super) fn read(
     kept_claims: &[String],
     all: &mut Named,
 ) {
+    let mut urls: Vec<(String, Arc<KeyUrl>)> = Vec::new();
     for (name, section) in sections {
         let issuer = section.require(&ISSUER).and_then(|issuer| issuer.value);
         let audience = section
             .one_or_more(&AUDIENCE)
             .map(|list| read_audience(&section, list));
         let source = read_source(&section);
+        if let Some(JwtKeys::Url(url)) = &source {
+            check_same(&section, url, &urls);
+            urls.push((name.value.clone(), Arc::clone(url)));
+        }
         let algorithms = read_algorithms(&section, source.as_ref());
         // Before the file is read: a change in between is seen as one.
         let state = source
             .as_ref()
-            .and_then(|source| key_file::state(source.path()));
+            .and_then(|source| key_file::state(source.path()?));
         let keys = source
             .as_ref()
             .map(|source| read_keys(&section, source, &algorithms));
@@ -327,10 +358,15 @@ fn read_place(section: &Section<'_>) -> CredentialPlace {
 
 /// Where the keys come from; `None`: a problem was noted.
 fn read_source(section: &Section<'_>) -> Option<JwtKeys> {
-    let written = [JWKS_FILE.name, KEY_FILE.name, SECRET_FILE.name];
+    let written = [
+        key_url::URL.name,
+        JWKS_FILE.name,
+        KEY_FILE.name,
+        SECRET_FILE.name,
+    ];
     let mut written = written.into_iter().filter(|name| section.has(name));
     let Some(first) = written.next() else {
-        let message = "missing; write where the keys are: `jwks_file`, `key_file` or `secret_file`";
+        let message = "missing; write where the keys are: `jwks_url`, `jwks_file`, `key_file` or `secret_file`";
         section.problem(JWKS_FILE.name, message);
         return None;
     };
@@ -339,6 +375,10 @@ fn read_source(section: &Section<'_>) -> Option<JwtKeys> {
         section.problem(second, message);
         return None;
     }
+    if first == key_url::URL.name {
+        return key_url::read(section).map(Arc::new).map(JwtKeys::Url);
+    }
+    key_url::refuse_without_url(section);
     let file = |key: &Optional<Text<PathBuf>>| section.find(key).map(|file| file.value);
     match first {
         "jwks_file" => file(&JWKS_FILE).map(JwtKeys::Set),
@@ -347,8 +387,24 @@ fn read_source(section: &Section<'_>) -> Option<JwtKeys> {
     }
 }
 
-/// The keys as they are now; a set without any where a problem was noted.
+/// A set is fetched once for all that use it, so they must agree on how.
+fn check_same(section: &Section<'_>, url: &KeyUrl, others: &[(String, Arc<KeyUrl>)]) {
+    let other = others.iter().find(|(_, other)| other.url == url.url);
+    if let Some((name, other)) = other
+        && **other != *url
+    {
+        let message = format!(
+            "[jwt.{name}] has the same URL, which is fetched once for both; write the same `jwks_` keys there"
+        );
+        section.problem(key_url::URL.name, message);
+    }
+}
+
+/// The keys as they are now; a set without any where they are fetched later or a problem was noted.
 fn read_keys(section: &Section<'_>, source: &JwtKeys, algorithms: &[JwtAlgorithm]) -> KeySet {
+    if source.path().is_none() {
+        return KeySet::default();
+    }
     let set = match key_set::read(source) {
         Ok(set) => set,
         Err(problem) => {

@@ -13,20 +13,20 @@ use super::resolved::JwtAlgorithm as Algorithm;
 
 /// Most keys of a set.
 const KEYS_MAX: usize = 256;
-/// Largest file of keys in bytes.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Largest file or answer with keys in bytes.
+pub const KEY_SET_BYTES_MAX: u64 = 1 << 20;
 /// Shorter moduli can be factored (NIST SP 800-131A); longer ones cost too much.
 const MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
 
 /// The keys of an issuer.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeySet {
-    /// In the order of the file; at most 256.
+    /// In the order of the file; at most 256. None only where they are fetched and could not be yet.
     pub keys: Vec<VerifyKey>,
 }
 
 /// A key of an issuer.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct VerifyKey {
     /// The name that tokens may call it by.
     pub id: Option<String>,
@@ -37,7 +37,7 @@ pub struct VerifyKey {
 }
 
 /// A key, by what it can verify.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Material {
     /// Modulus and exponent, without leading zeros.
     Rsa {
@@ -63,11 +63,11 @@ pub enum Material {
 /// What is wrong, in words, with the file's name. No message shows a key.
 pub fn read(keys: &JwtKeys) -> Result<KeySet, String> {
     let shown = |path: &Path, problem: String| format!("{}: {problem}", path.display());
-    let path = keys.path();
-    let bytes = read_bounded(path, FILE_BYTES_MAX)
+    let path = keys.path().ok_or("the keys are in no file")?;
+    let bytes = read_bounded(path, KEY_SET_BYTES_MAX)
         .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
     let set = match keys {
-        JwtKeys::Set(_) => KeySet::from_jwks(&bytes),
+        JwtKeys::Set(_) | JwtKeys::Url(_) => KeySet::from_jwks(&bytes),
         JwtKeys::Pem(_) => KeySet::from_pem(&String::from_utf8_lossy(&bytes)),
         JwtKeys::Secret(_) => Ok(KeySet::from_secret(&bytes)),
     };
@@ -113,6 +113,31 @@ impl KeySet {
             keys.extend(jwk.read()?);
         }
         Self::of(keys)
+    }
+
+    /// The keys of a set that somebody else keeps, and how many of it are none that verify signatures here. One that is broken
+    /// is left out as those of unknown kinds are (RFC 7517, section 5): the others have to go on.
+    ///
+    /// # Errors
+    ///
+    /// It is no set, or holds no key or too many. No message shows what it holds.
+    pub fn from_answer(text: &[u8]) -> Result<(Self, usize), String> {
+        // The parser's own words repeat what it has read.
+        let set: Lenient = serde_json::from_slice(text).map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            format!("no JSON Web Key Set (line {line}, column {column})")
+        })?;
+        let found = set.keys.len();
+        if found > KEYS_MAX {
+            return Err(format!("at most {KEYS_MAX} keys; found {found}"));
+        }
+        let read = |key| {
+            let jwk: Option<Jwk> = serde_json::from_value(key).ok();
+            jwk.and_then(|jwk| jwk.read().ok().flatten())
+        };
+        let keys: Vec<_> = set.keys.into_iter().filter_map(read).collect();
+        let left_out = found - keys.len();
+        Ok((Self::of(keys)?, left_out))
     }
 
     /// A shared secret, for HMAC; a line end after it is an editor's.
@@ -169,6 +194,12 @@ impl std::fmt::Debug for VerifyKey {
 #[derive(Deserialize)]
 struct JwkSet {
     keys: Vec<Jwk>,
+}
+
+/// A set of which not every key has to be one.
+#[derive(Deserialize)]
+struct Lenient {
+    keys: Vec<serde_json::Value>,
 }
 
 #[derive(Deserialize)]

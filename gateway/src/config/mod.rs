@@ -21,6 +21,7 @@ mod jwt;
 mod key;
 mod key_file;
 mod key_set;
+mod key_url;
 mod kind;
 mod kind_template;
 mod limit_key;
@@ -54,7 +55,8 @@ pub use filters::{FilterConfig, FilterMode, MediaType, ROUTE_FILTERS_MAX, RouteF
 pub use health::{HealthConfig, HttpCheck, OutlierConfig};
 pub use jwt::{JwtConfig, JwtKeys, check_secret};
 pub use key_file::{digest, entry, read as read_key_file, state as file_state};
-pub use key_set::{KeySet, Material, VerifyKey, read as read_key_set};
+pub use key_set::{KEY_SET_BYTES_MAX, KeySet, Material, VerifyKey, read as read_key_set};
+pub use key_url::KeyUrl;
 pub use load::{ConfigSource, load};
 pub use matching::{
     CLIENT_NETWORKS_MAX, CONDITIONS_MAX, Conditions, EXTENSION_METHODS_MAX, HeaderCondition,

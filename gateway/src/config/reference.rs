@@ -128,6 +128,9 @@ mod tests {
             "[cors.NAME]" if !lines.starts_with("origins") => {
                 format!("{listener}{header}\norigins = ['*']\n{lines}")
             }
+            "[jwt.NAME]" if lines.starts_with("jwks_") => format!(
+                "{listener}{header}\nissuer = 'any'\naudience = 'any'\njwks_url = 'https://a.test/'\n{lines}"
+            ),
             "[jwt.NAME]" => format!(
                 "{listener}{header}\nissuer = 'any'\naudience = 'any'\nkey_file = 'tests/keys/p256.pem'\n{lines}"
             ),

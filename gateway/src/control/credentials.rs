@@ -52,7 +52,9 @@ impl Credentials {
                     };
                     (keys.file.as_path(), keys.state, Arc::new(load))
                 }
-                (AuthenticatorKind::Jwt(jwt), Known::Tokens(cell, _)) => {
+                (AuthenticatorKind::Jwt(jwt), Known::Tokens(cell, ..)) => {
+                    // Others are fetched, see `key_sets`.
+                    let path = jwt.source.path()?;
                     let (source, cell) = (jwt.source.clone(), Arc::clone(cell));
                     let algorithms = jwt.algorithms.clone();
                     let load = move || {
@@ -62,7 +64,7 @@ impl Credentials {
                         cell.store(Arc::new(set));
                         Ok(count)
                     };
-                    (jwt.source.path(), jwt.state, Arc::new(load))
+                    (path, jwt.state, Arc::new(load))
                 }
                 (AuthenticatorKind::Basic(basic), Known::Passwords(cell, _)) => {
                     let (file, cell) = (basic.file.clone(), Arc::clone(cell));

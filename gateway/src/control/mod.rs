@@ -9,7 +9,9 @@ pub mod access_log;
 pub mod admin;
 pub mod credentials;
 pub mod demo;
+mod fetch;
 mod health;
+pub mod key_sets;
 pub mod lifecycle;
 mod passwords;
 pub mod resolve;
@@ -33,6 +35,7 @@ use tokio::sync::oneshot;
 
 use admin::AdminState;
 use credentials::Credentials;
+use key_sets::KeySets;
 use resolve::Resolver;
 use signal::{Signal, Signals};
 
@@ -51,6 +54,8 @@ pub struct ControlSetup {
     pub resolver: Resolver,
     /// The files of keys.
     pub credentials: Credentials,
+    /// The sets of keys that are fetched.
+    pub key_sets: KeySets,
     /// What the admin pages show.
     pub state: AdminState,
     /// Called on the control thread for every order; must not wait.
@@ -73,11 +78,11 @@ pub struct ControlHandle {
 }
 
 impl ControlHandle {
-    /// Starts the thread; returns when signals are taken over, pages are served, and names are resolved or
-    /// three seconds have passed.
+    /// Starts the thread; returns when signals are taken over, pages are served, and names are resolved and keys fetched or
+    /// three seconds have passed; keys that are required are waited for as long as a fetch may take.
     ///
     /// # Errors
-    /// A thread, runtime, signal handler or watched socket was refused.
+    /// A thread, runtime, signal handler or watched socket was refused, or keys that are required cannot be had.
     pub fn start(setup: ControlSetup) -> io::Result<Self> {
         let runtime = Builder::new_current_thread()
             .enable_all()
@@ -120,6 +125,7 @@ fn run(
         demo,
         mut resolver,
         credentials,
+        key_sets,
         state,
         on_signal,
     } = setup;
@@ -137,11 +143,12 @@ fn run(
             }
             Signals::install()
         };
-        let (started, signals) = match begin() {
+        let (mut started, signals) = match begin() {
             Ok(signals) => (Ok(()), Some(signals)),
             Err(error) => (Err(error), None),
         };
         if signals.is_some() {
+            let firsts = key_sets.spawn(&plan, &process);
             let (first, done) = oneshot::channel();
             tokio::spawn(async move {
                 resolver.pass(&process).await;
@@ -150,6 +157,7 @@ fn run(
                 resolver.run(process).await;
             });
             drop(tokio::time::timeout(FIRST_NAMES, done).await);
+            started = key_sets::wait_for(firsts).await;
             health::spawn(&plan);
         }
         // The starter waits for the report.

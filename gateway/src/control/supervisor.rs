@@ -16,6 +16,7 @@ use runtime::{Choice, Options, Report, cores};
 use super::access_log::AccessLog;
 use super::admin::AdminState;
 use super::credentials::Credentials;
+use super::key_sets::KeySets;
 use super::lifecycle::{Lifecycle, Phase};
 use super::passwords;
 use super::resolve::Resolver;
@@ -186,6 +187,7 @@ fn prepare(
         demo,
         resolver: names.resolver,
         credentials,
+        key_sets: KeySets::new(config, &plan),
         state: AdminState {
             lifecycle: Arc::clone(&lifecycle),
             workers: Arc::clone(&metrics),

@@ -32,6 +32,8 @@ pub(super) enum Error {
     Unverified(usize),
     /// Too many passwords wait for that.
     PasswordsBusy,
+    /// There are no keys to verify a token with.
+    KeysMissing,
     /// The caller is known and may not; why.
     Forbidden(&'static str),
     /// The head is longer than the route takes.
@@ -109,7 +111,7 @@ impl Error {
             Self::NoRoute => 404,
             Self::MethodNotAllowed(_) => 405,
             Self::Unauthorized(_) => 401,
-            Self::Unverified(_) | Self::PasswordsBusy => 503,
+            Self::Unverified(_) | Self::PasswordsBusy | Self::KeysMissing => 503,
             Self::Forbidden(_) => 403,
             Self::Banned(banned) => return banned.status,
             Self::HostUnlisted => 421,
@@ -144,6 +146,7 @@ impl Error {
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::Unauthorized(denied) => denied.reason,
             Self::Unverified(_) | Self::PasswordsBusy => "passwords_busy",
+            Self::KeysMissing => "token_keys_missing",
             Self::Forbidden(reason) => reason,
             Self::Banned(_) => "banned",
             Self::HostUnlisted => "host_unlisted",
@@ -186,7 +189,7 @@ impl Error {
             Self::Chunk(_) => End::BadRequest,
             Self::NoRoute | Self::MethodNotAllowed(_) => End::NoRoute,
             Self::Unauthorized(_) => End::Unauthorized,
-            Self::Unverified(_) | Self::PasswordsBusy => End::Overloaded,
+            Self::Unverified(_) | Self::PasswordsBusy | Self::KeysMissing => End::Overloaded,
             Self::Forbidden(_) => End::Forbidden,
             Self::Banned(_) => End::Banned,
             Self::HostUnlisted => End::NoRoute,

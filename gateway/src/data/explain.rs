@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use runtime::Buf;
 
-use super::auth::{Caller, Tables, Verified};
+use super::auth::{Caller, PASSWORD_WRONG, Tables, Verified};
 use super::client::Peer;
 use super::codec::{HeadScanner, Method, Version};
 use super::error::Error;
@@ -450,6 +450,7 @@ pub(super) fn verify_at_once(plan: &Plan, tables: &Tables, scratch: &mut Scratch
         let plan = (by, &plan.authenticators[by]);
         tables.remember(plan, &asked.table, &credential, &asked.user)
     });
+    let identity = identity.ok_or(PASSWORD_WRONG);
     let _full = scratch.verified.try_push(Verified { by, identity });
 }
 

@@ -21,7 +21,7 @@ use super::filter::security_headers::SecurityPlan;
 use super::networks::Networks;
 use super::route::RouteTable;
 use super::upstream::{AddressCell, Endpoint, Target, Upstream};
-use super::verify::Verifications;
+use super::verify::{KeyAsks, Verifications};
 use crate::config::{
     Action, ClientIpConfig, Config, EndpointAddress, FilterMode, ListenerConfig, RouteConfig,
     UnderscoreHeaders,
@@ -40,6 +40,8 @@ pub struct Plan {
     pub(super) filters: Vec<FilterPlan>,
     /// Where workers leave passwords to verify.
     pub verifications: Verifications,
+    /// Where workers leave tokens that need a newer set of keys.
+    pub key_asks: KeyAsks,
     /// Penalties, in the order of the config.
     pub(super) bans: Vec<BanPlan>,
     /// Some route answers the questions of browsers before they come from other origins.
@@ -203,6 +205,7 @@ impl Plan {
                 .map(|(each, counter)| FilterPlan::new(each, counter))
                 .collect(),
             verifications: Verifications::default(),
+            key_asks: KeyAsks::default(),
             bans: config
                 .bans
                 .iter()

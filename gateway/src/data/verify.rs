@@ -1,5 +1,5 @@
-//! Passwords that are verified elsewhere: a bounded queue between workers and a few threads, since one takes as long as
-//! thousands of requests.
+//! What a worker cannot verify by itself: passwords, for which there is a bounded queue between workers and a few threads, since
+//! one takes as long as thousands of requests; and tokens whose key may be in a set that has to be fetched first.
 
 use std::fmt;
 use std::sync::Arc;
@@ -30,6 +30,48 @@ impl Job {
         let is_right = self.table.verify(&self.user, &self.password);
         // Who asked may have gone.
         let _gone = self.answer.send(is_right);
+    }
+}
+
+/// Tokens that may wait for a newer set of keys, from all workers together.
+const KEY_ASKS_MAX: usize = 64;
+
+/// A token's wait for a newer set of keys. Dropping it ends the wait.
+#[derive(Debug)]
+pub struct KeyAsk {
+    /// The authenticator, by its index in the plan.
+    pub by: usize,
+    /// Nothing is ever sent here.
+    _waiting: flume::Sender<()>,
+}
+
+/// Where workers leave what needs a newer set of keys.
+#[derive(Debug)]
+pub struct KeyAsks {
+    asks: flume::Sender<KeyAsk>,
+    /// Where the control plane takes it.
+    pub queue: flume::Receiver<KeyAsk>,
+}
+
+impl Default for KeyAsks {
+    fn default() -> Self {
+        let (asks, queue) = flume::bounded(KEY_ASKS_MAX);
+        Self { asks, queue }
+    }
+}
+
+impl KeyAsks {
+    /// Waits until the keys of `by` have been fetched, or will not be now. At once where too many wait already.
+    pub(super) async fn wait(&self, by: usize) {
+        let (waiting, ended) = flume::bounded(0);
+        let ask = KeyAsk {
+            by,
+            _waiting: waiting,
+        };
+        if self.asks.try_send(ask).is_ok() {
+            // An error is what it waits for: the other side is gone.
+            let _gone = ended.recv_async().await;
+        }
     }
 }
 

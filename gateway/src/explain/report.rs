@@ -156,6 +156,16 @@ impl Report<'_> {
                 None => "unknown".into(),
             };
             writeln!(out, "auth       {names}{optional}; caller {caller}")?;
+            let named = route.access.auth.iter();
+            for each in named.filter_map(|&index| self.config.authenticators.get(index)) {
+                if let Some(url) = each.key_url() {
+                    let name = &each.name;
+                    writeln!(
+                        out,
+                        "keys       {name}: fetched from {url} by a running gateway, and not here"
+                    )?;
+                }
+            }
         }
         for &index in &route.limits {
             let asks = self

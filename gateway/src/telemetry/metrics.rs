@@ -4,7 +4,7 @@
 //! Readers see each value a little late and never torn, which is all that a scrape needs.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -339,6 +339,44 @@ pub struct ProcessMetrics {
     pub(super) log_lost: AtomicU64,
     /// For each authenticator.
     credential_loads: Box<[CredentialLoads]>,
+    /// For each authenticator.
+    key_sets: Box<[KeySetCounts]>,
+}
+
+/// A set of keys that is fetched.
+#[derive(Debug, Default)]
+pub struct KeySetCounts {
+    watched: AtomicBool,
+    pub(super) early: AtomicU64,
+    pub(super) keys: AtomicU64,
+    pub(super) fetched_at: AtomicU64,
+}
+
+impl KeySetCounts {
+    /// There is one: its numbers are shown.
+    pub fn watched(&self) {
+        self.watched.store(true, Relaxed);
+    }
+
+    /// A token had it fetched before its time.
+    pub fn early_fetch(&self) {
+        self.early.fetch_add(1, Relaxed);
+    }
+
+    /// It holds so many keys, as of this second of Unix time.
+    pub fn fetched(&self, keys: usize, at: u64) {
+        self.keys.store(keys as u64, Relaxed);
+        self.fetched_at.store(at, Relaxed);
+    }
+
+    /// It is too old to be used.
+    pub fn given_up(&self) {
+        self.keys.store(0, Relaxed);
+    }
+
+    pub(super) fn is_watched(&self) -> bool {
+        self.watched.load(Relaxed)
+    }
 }
 
 /// How often what an authenticator knows was read again.
@@ -354,6 +392,7 @@ impl ProcessMetrics {
     pub fn new(authenticators: usize) -> Self {
         Self {
             credential_loads: filled(authenticators),
+            key_sets: filled(authenticators),
             ..Self::default()
         }
     }
@@ -364,6 +403,12 @@ impl ProcessMetrics {
             let count = if ok { &loads.ok } else { &loads.failed };
             count.fetch_add(1, Relaxed);
         }
+    }
+
+    /// The set of keys of an authenticator.
+    #[must_use]
+    pub fn key_set(&self, authenticator: usize) -> Option<&KeySetCounts> {
+        at(&self.key_sets, authenticator)
     }
 
     /// Loads of each authenticator: those that succeeded, and those that failed.

@@ -21,7 +21,9 @@ pub use kinds::{
     End, FilterOutcome, LimitOutcome, Method, NetworkOutcome, Scheme, Timeout,
     UpstreamConnectionState, UpstreamError, Version,
 };
-pub use metrics::{MetricsShape, MetricsWriter, ProcessMetrics, REASONS_MAX, WorkerMetrics};
+pub use metrics::{
+    KeySetCounts, MetricsShape, MetricsWriter, ProcessMetrics, REASONS_MAX, WorkerMetrics,
+};
 pub use record::{AccessRecord, RecordAddress};
 pub use render::{Labels, LimitSample, render};
 pub use ring::{LogReader, LogWriter};

@@ -126,7 +126,13 @@ metrics! {
     RESOLVE_FAILURES = Counter "ringgate_resolve_failures_total" []
         "Endpoint names that could not be resolved.";
     CREDENTIAL_LOADS = Counter "ringgate_credential_loads_total" ["authenticator", "outcome"]
-        "Times that an authenticator's keys were read again: ok, or failed, which leaves those that were known.";
+        "Times that an authenticator's keys were read again or fetched: ok, or failed, which leaves those that were known.";
+    KEY_SET_KEYS = Gauge "ringgate_key_set_keys" ["authenticator"]
+        "Keys of a set that is fetched (`jwks_url`); 0: there is none, or it is too old to be used.";
+    KEY_SET_FETCHED = Gauge "ringgate_key_set_fetched_timestamp_seconds" ["authenticator"]
+        "When a set of keys was last fetched, in Unix time; 0: never.";
+    KEY_SET_EARLY = Counter "ringgate_key_set_early_fetches_total" ["authenticator"]
+        "Fetches of a set of keys before their time, since a token named a key that it lacks.";
     IO_DRIVER = Gauge "ringgate_io_driver" ["driver", "flags"]
         "Workers by I/O driver and ring flags.";
     BUILD_INFO = Gauge "ringgate_build_info" ["version"]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 
@@ -10,7 +11,9 @@ use super::counter::{BUCKET_BOUNDS_NS, Counter, Histogram};
 use super::kinds::{
     FilterOutcome, LimitOutcome, NetworkOutcome, Timeout, UpstreamConnectionState, UpstreamError,
 };
-use super::metrics::{ListenerCounters, ProcessMetrics, Reasons, UpstreamCounters, WorkerMetrics};
+use super::metrics::{
+    KeySetCounts, ListenerCounters, ProcessMetrics, Reasons, UpstreamCounters, WorkerMetrics,
+};
 use super::names::{self, Metric};
 use super::process::ProcessSample;
 
@@ -318,6 +321,7 @@ fn own(page: &mut Page, workers: &[Arc<WorkerMetrics>], process: &ProcessMetrics
             page.sample(&names::CREDENTIAL_LOADS, &[authenticator, outcome], total);
         }
     }
+    key_sets(page, process, labels);
     page.single(&names::RESOLVE_FAILURES, process.resolve_failures_total());
 
     let mut drivers = BTreeMap::new();
@@ -330,6 +334,24 @@ fn own(page: &mut Page, workers: &[Arc<WorkerMetrics>], process: &ProcessMetrics
     }
     page.family(&names::BUILD_INFO);
     page.sample(&names::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1);
+}
+
+fn key_sets(page: &mut Page, process: &ProcessMetrics, labels: &Labels) {
+    type Pick = fn(&KeySetCounts) -> &AtomicU64;
+    let all: [(&Metric, Pick); 3] = [
+        (&names::KEY_SET_KEYS, |counts| &counts.keys),
+        (&names::KEY_SET_FETCHED, |counts| &counts.fetched_at),
+        (&names::KEY_SET_EARLY, |counts| &counts.early),
+    ];
+    for (metric, pick) in all {
+        page.family(metric);
+        for (index, label) in labels.authenticators.iter().enumerate() {
+            let counts = process.key_set(index).filter(|it| it.is_watched());
+            if let Some(counts) = counts {
+                page.sample(metric, &[label], pick(counts).load(Relaxed));
+            }
+        }
+    }
 }
 
 fn kernel(page: &mut Page, sample: &ProcessSample) {

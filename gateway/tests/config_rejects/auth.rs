@@ -26,6 +26,12 @@ issuer = "any"
 audience = "any"
 key_file = "tests/keys/p256.pem"
 "#;
+/// A token whose keys are to be said.
+const FETCHED: &str = r#"listeners = [{ name = "web", address = "127.0.0.1:0" }]
+[jwt.main]
+issuer = "any"
+audience = "any"
+"#;
 /// A token that is verified with a secret.
 const SECRET: &str = r#"listeners = [{ name = "web", address = "127.0.0.1:0" }]
 [jwt.main]
@@ -68,7 +74,7 @@ rejects! {
             r#"2:1: error: jwt.main.audience: missing; expected an audience such as "https://api.example.com", or "any""#,
         ];
     a_token_without_keys(LISTENING, "[jwt.main]", r#"issuer = "any""#, r#"audience = "any""#) =>
-        ["2:1: error: jwt.main.jwks_file: missing; write where the keys are: `jwks_file`, `key_file` or `secret_file`"];
+        ["2:1: error: jwt.main.jwks_file: missing; write where the keys are: `jwks_url`, `jwks_file`, `key_file` or `secret_file`"];
     a_token_with_two_kinds_of_keys(JWT, r#"secret_file = "tests/keys/secret""#) =>
         ["6:15: error: jwt.main.secret_file: write either `key_file` or `secret_file`, not both"];
     an_audience_beside_any(LISTENING, "[jwt.main]", r#"issuer = "any""#, r#"audience = ["a", "any"]"#, r#"key_file = "tests/keys/p256.pem""#) =>
@@ -85,8 +91,27 @@ rejects! {
         ["6:14: error: jwt.main.clock_skew: must be from 0s to 10m; found 2h"];
     a_token_in_two_places(JWT, r#"header = "x-token""#, r#"cookie = "token""#) =>
         ["7:10: error: jwt.main.cookie: write either `header` or `cookie`, not both"];
-    keys_that_are_fetched(JWT, r#"jwks_url = "https://id.example.com/jwks.json""#) =>
-        ["6:1: error: jwt.main.jwks_url: not supported in this version"];
+    keys_that_are_fetched_beside_a_file(JWT, r#"jwks_url = "https://id.example.com/jwks.json""#) =>
+        ["5:12: error: jwt.main.key_file: write either `jwks_url` or `key_file`, not both"];
+    keys_fetched_from_no_url(FETCHED, r#"jwks_url = "id.example.com/jwks""#) =>
+        [r#"5:12: error: jwt.main.jwks_url: expected an http:// or https:// URL such as "https://id.example.com/jwks.json""#];
+    keys_fetched_with_a_password(FETCHED, r#"jwks_url = "https://me:secret@id.example.com/""#) =>
+        ["5:12: error: jwt.main.jwks_url: a user or password in a URL ends in logs; serve the key set without"];
+    fetched_keys_for_secrets(FETCHED, r#"jwks_url = "https://id.example.com/""#, r#"algorithms = ["HS256"]"#) =>
+        ["6:15: error: jwt.main.algorithms: HS256 needs a `secret_file`; with public keys whoever has them could sign"];
+    an_authority_without_tls(FETCHED, r#"jwks_url = "http://id.example.com/""#, r#"jwks_ca_file = "tests/keys/tls/ca.pem""#) =>
+        ["6:16: error: jwt.main.jwks_ca_file: an http:// URL shows no certificate"];
+    an_authority_that_is_a_key(FETCHED, r#"jwks_url = "https://id.example.com/""#, r#"jwks_ca_file = "tests/keys/p256.pem""#) =>
+        ["6:16: error: jwt.main.jwks_ca_file: tests/keys/p256.pem holds no CERTIFICATE in PEM"];
+    a_refresh_of_keys_in_a_file(JWT, r#"jwks_refresh = "5m""#) =>
+        ["6:16: error: jwt.main.jwks_refresh: belongs to `jwks_url`, which is not written"];
+    a_fetch_of_minutes(FETCHED, r#"jwks_url = "https://id.example.com/""#, r#"jwks_timeout = "2m""#) =>
+        ["6:16: error: jwt.main.jwks_timeout: must be from 100ms to 30s; found 2m"];
+    fetches_without_pause(FETCHED, r#"jwks_url = "https://id.example.com/""#, r#"jwks_cooldown = "0s""#) =>
+        ["6:17: error: jwt.main.jwks_cooldown: must be from 1s to 1d; found 0s"];
+    one_url_in_two_ways(FETCHED, r#"jwks_url = "https://id.example.com/""#, "[jwt.b]", r#"issuer = "any""#, r#"audience = "any""#,
+        r#"jwks_url = "https://id.example.com/""#, r#"jwks_timeout = "2s""#) =>
+        ["9:12: error: jwt.b.jwks_url: [jwt.main] has the same URL, which is fetched once for both; write the same `jwks_` keys there"];
     a_short_rsa_key(LISTENING, "[jwt.main]", r#"issuer = "any""#, r#"audience = "any""#, r#"key_file = "tests/keys/small.pem""#) =>
         ["5:12: error: jwt.main.key_file: tests/keys/small.pem: an RSA key of 1024 bits; 2048 to 8192 are taken"];
     a_curve_that_is_not_taken(LISTENING, "[jwt.main]", r#"issuer = "any""#, r#"audience = "any""#, r#"key_file = "tests/keys/p521.pem""#) =>

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crate::support::{Driver, Folder, Gateway, Launch, Response, Upstream, eventually, ok, send};
 
 /// The token with this name.
-fn token(name: &str) -> &'static str {
+pub(crate) fn token(name: &str) -> &'static str {
     const TOKENS: &str = include_str!("../keys/tokens.txt");
     let found = TOKENS
         .lines()
@@ -19,11 +19,11 @@ fn token(name: &str) -> &'static str {
 }
 
 /// The path of a file of keys.
-fn keys(name: &str) -> String {
+pub(crate) fn keys(name: &str) -> String {
     format!("{}/tests/keys/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
-const CLAIMS: &str = "issuer = \"https://id.test/\"\naudience = \"https://api.test\"";
+pub(crate) const CLAIMS: &str = "issuer = \"https://id.test/\"\naudience = \"https://api.test\"";
 
 fn all_keys() -> String {
     format!("{CLAIMS}\njwks_file = \"{}\"", keys("jwks.json"))
@@ -49,7 +49,7 @@ fn gateway(driver: Driver, jwt: &str, route: &str, more: &str) -> (Gateway, Upst
     (gateway, upstream)
 }
 
-fn bearer(gateway: &Gateway, token: &str) -> Response {
+pub(crate) fn bearer(gateway: &Gateway, token: &str) -> Response {
     let lines = format!("Authorization: Bearer {token}\r\n");
     send(
         gateway.address,
@@ -59,7 +59,7 @@ fn bearer(gateway: &Gateway, token: &str) -> Response {
 
 /// Asserts a refusal for this reason, which tells nothing of the token.
 #[track_caller]
-fn refused(response: &Response, reason: &str) {
+pub(crate) fn refused(response: &Response, reason: &str) {
     assert_eq!(response.problem(401), reason);
     assert_eq!(
         response.value("www-authenticate"),

@@ -33,6 +33,7 @@ mod exceptions;
 mod faults;
 mod filters;
 mod health;
+mod jwks;
 mod jwt;
 mod leaks;
 mod limit_keys;

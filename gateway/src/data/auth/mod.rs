@@ -14,6 +14,7 @@ mod token;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use limiter::KeyHasher;
@@ -25,7 +26,7 @@ use cache::TokenCache;
 
 use crate::config::{
     AccessConfig, AuthenticatorConfig, AuthenticatorKind, ConsumerConfig, CredentialPlace,
-    JwtConfig, KeySet,
+    JwtConfig, JwtKeys, KeySet,
 };
 use crate::data::codec::{Fields, Plus, cookies, decode, is_parameter, parameters};
 use crate::data::error::Error;
@@ -115,10 +116,29 @@ pub struct AuthPlan {
 pub enum Known {
     /// Keys and whose they are.
     Keys(Cell<KeyTable>),
-    /// Keys that tokens are verified with, and what else is asked of a token.
-    Tokens(Cell<KeySet>, Box<JwtConfig>),
+    /// Keys that tokens are verified with, what else is asked of a token, and where the keys are fetched, when that can be
+    /// asked for.
+    Tokens(Cell<KeySet>, Box<JwtConfig>, Option<Arc<EarlyFetch>>),
     /// Users with what their passwords are verified with, and how many callers a worker remembers.
     Passwords(Cell<PasswordTable>, u32),
+}
+
+/// Whether a token with an unknown key may have its set fetched before its time. Closed by the control plane for as long as
+/// nobody may ask, so that a flood of such tokens costs a load each and reaches nobody.
+#[derive(Debug, Default)]
+pub struct EarlyFetch(AtomicBool);
+
+impl EarlyFetch {
+    /// Opens or closes it.
+    pub fn allow(&self, open: bool) {
+        // Pairs with nothing: who sees it late is told so by who fetches.
+        self.0.store(open, Ordering::Relaxed);
+    }
+
+    /// Whether one may ask now.
+    fn is_open(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl AuthPlan {
@@ -139,7 +159,9 @@ impl AuthPlan {
             }
             AuthenticatorKind::Jwt(jwt) => {
                 let set = Arc::new(ArcSwap::from_pointee(jwt.keys.clone()));
-                (Known::Tokens(set, jwt.clone()), &jwt.from)
+                let is_fetched = matches!(jwt.source, JwtKeys::Url(_));
+                let early = is_fetched.then(Arc::default);
+                (Known::Tokens(set, jwt.clone(), early), &jwt.from)
             }
             AuthenticatorKind::Basic(basic) => {
                 let table = PasswordTable::new(&basic.passwords);
@@ -197,7 +219,7 @@ impl Tables {
     pub(in crate::data) fn new(plans: &[AuthPlan]) -> Self {
         let see = |plan: &AuthPlan| match &plan.known {
             Known::Keys(cell) => Table::Keys(RefCell::new(Rc::new(Seen(cell.load_full())))),
-            Known::Tokens(cell, config) => Table::Tokens(RefCell::new(Tokens {
+            Known::Tokens(cell, config, _) => Table::Tokens(RefCell::new(Tokens {
                 set: cell.load_full(),
                 cache: TokenCache::new(config.cache as usize),
             })),
@@ -220,7 +242,7 @@ impl Tables {
                         *seen.borrow_mut() = Rc::new(Seen(Arc::clone(&newest)));
                     }
                 }
-                (Table::Tokens(tokens), Known::Tokens(cell, _)) => {
+                (Table::Tokens(tokens), Known::Tokens(cell, ..)) => {
                     let newest = cell.load();
                     let mut tokens = tokens.borrow_mut();
                     if !Arc::ptr_eq(&newest, &tokens.set) {
@@ -254,9 +276,12 @@ pub(in crate::data) struct Unverified {
 pub(in crate::data) struct Verified {
     /// The authenticator, by its index in the plan.
     pub(in crate::data) by: usize,
-    /// Whose it is; `None`: it is wrong.
-    pub(in crate::data) identity: Option<Rc<Identity>>,
+    /// Whose it is, or why it is nobody's.
+    pub(in crate::data) identity: Result<Rc<Identity>, &'static str>,
 }
+
+/// What there is to say of a password that is not right.
+pub(in crate::data) const PASSWORD_WRONG: &str = "password_wrong";
 
 impl Tables {
     /// What is to be verified of a credential for the authenticator `by`; `None`: it is no name and password.
@@ -270,6 +295,28 @@ impl Tables {
             user,
             password,
         })
+    }
+
+    /// Whether what `by` waits for is a newer set of keys, and not a password.
+    pub(in crate::data) fn waits_for_keys(&self, by: usize) -> bool {
+        matches!(self.0.get(by), Some(Table::Tokens(_)))
+    }
+
+    /// Whose token it is by the keys that are here by now; nobody waits a second time.
+    pub(in crate::data) fn judge_again(
+        &self,
+        (by, plan): (usize, &AuthPlan),
+        credential: &[u8],
+        now: u64,
+    ) -> Result<Rc<Identity>, &'static str> {
+        let judged = self.0[by].judge(plan, credential, now);
+        match judged.map(|caller| caller.0) {
+            Ok(Who::Told(identity)) => Ok(identity),
+            Err(Unknown::Wrong(reason)) => Err(reason),
+            Ok(Who::Listed(..)) | Err(Unknown::Unverified | Unknown::NoKeys) => {
+                Err(token::KEY_UNKNOWN)
+            }
+        }
     }
 
     /// Whose a credential is that was right by `table`; remembers it, unless there is a newer table.
@@ -297,6 +344,8 @@ enum Unknown {
     Wrong(&'static str),
     /// Nobody can say yet.
     Unverified,
+    /// Nobody can say: there are no keys.
+    NoKeys,
 }
 
 impl From<&'static str> for Unknown {
@@ -314,14 +363,24 @@ impl Table {
                 let identity = table.0.find(credential).ok_or("api_key_unknown")?;
                 Ok(Caller(Who::Listed(Rc::clone(&table), identity)))
             }
-            (Self::Tokens(tokens), Known::Tokens(_, config)) => {
+            (Self::Tokens(tokens), Known::Tokens(_, config, early)) => {
                 let mut tokens = tokens.borrow_mut();
+                if tokens.set.keys.is_empty() {
+                    return Err(Unknown::NoKeys);
+                }
                 let hash = plan.hasher.bytes(credential).hash();
                 if let Some(identity) = tokens.cache.find(hash, credential, now) {
                     return Ok(Caller(Who::Told(identity)));
                 }
                 let consumers = &plan.consumers;
-                let verified = token::verify(credential, config, &tokens.set, consumers, now)?;
+                let verified = token::verify(credential, config, &tokens.set, consumers, now);
+                let verified = verified.map_err(|refusal| match refusal {
+                    token::Refusal::Reason(reason) => Unknown::Wrong(reason),
+                    token::Refusal::NewKey if early.as_ref().is_some_and(|it| it.is_open()) => {
+                        Unknown::Unverified
+                    }
+                    token::Refusal::NewKey => Unknown::Wrong(token::KEY_UNKNOWN),
+                })?;
                 let identity = Rc::new(verified.identity);
                 let known = Rc::clone(&identity);
                 tokens.cache.put(hash, credential, known, verified.until);
@@ -390,8 +449,9 @@ pub(in crate::data) struct Request<'a> {
 ///
 /// # Errors
 ///
-/// [`Error::Unverified`]: the credential in `buffer` is a password that has to be verified first; its outcome belongs into
-/// `Request::verified`. [`Error::Unauthorized`]: no authenticator knows the caller. [`Error::Forbidden`]: it is in none of the route's groups.
+/// [`Error::Unverified`]: the credential in `buffer` is a password that has to be verified first, or a token whose key may be in
+/// a newer set; its outcome belongs into `Request::verified`. [`Error::KeysMissing`]: nobody can say whose a token is.
+/// [`Error::Unauthorized`]: no authenticator knows the caller. [`Error::Forbidden`]: it is in none of the route's groups.
 pub(in crate::data) fn authenticate(
     access: &AccessConfig,
     plans: &[AuthPlan],
@@ -403,6 +463,7 @@ pub(in crate::data) fn authenticate(
         reason: "credentials_missing",
         by: None,
     };
+    let mut keys_missing = false;
     for &index in &access.auth {
         let plan = &plans[index];
         let found = match request.credential(&plan.place, buffer) {
@@ -411,7 +472,7 @@ pub(in crate::data) fn authenticate(
             Credential::One => match request.verified.iter().find(|each| each.by == index) {
                 Some(Verified { identity, .. }) => {
                     let caller = identity.clone().map(|identity| Caller(Who::Told(identity)));
-                    caller.ok_or(Unknown::Wrong("password_wrong"))
+                    caller.map_err(Unknown::Wrong)
                 }
                 None => tables.0[index].judge(plan, buffer, request.now),
             },
@@ -427,6 +488,7 @@ pub(in crate::data) fn authenticate(
             }
             // The first wrong one is told.
             Err(Unknown::Unverified) => return Err(Error::Unverified(index)),
+            Err(Unknown::NoKeys) => keys_missing = true,
             Err(Unknown::Wrong(reason)) if denied.by.is_none() => {
                 denied = Denied {
                     reason,
@@ -435,6 +497,10 @@ pub(in crate::data) fn authenticate(
             }
             Err(Unknown::Wrong(_)) => {}
         }
+    }
+    // It may be right: that nobody can say is not the caller's fault.
+    if keys_missing {
+        return Err(Error::KeysMissing);
     }
     if access.optional && denied.by.is_none() {
         return Ok(None);

@@ -35,11 +35,29 @@ struct Header<'a> {
     crit: Option<Value>,
 }
 
+/// Why a token tells nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// A stable identifier of what is wrong.
+    Reason(&'static str),
+    /// No key of the set fits it; everything else would be right, so that it may have been made with a newer key.
+    NewKey,
+}
+
+/// What a token is refused for whose key is not in the set.
+pub(super) const KEY_UNKNOWN: &str = "token_key_unknown";
+
+impl From<&'static str> for Refusal {
+    fn from(reason: &'static str) -> Self {
+        Self::Reason(reason)
+    }
+}
+
 /// Verifies a token at `now`, in seconds of Unix time.
 ///
 /// # Errors
 ///
-/// A stable identifier of what is wrong. Costs one verification of a signature, or up to four where several keys of a set
+/// What is wrong. Costs one verification of a signature, or up to four where several keys of a set
 /// may have made it, and a few allocations.
 pub(super) fn verify(
     token: &[u8],
@@ -47,11 +65,18 @@ pub(super) fn verify(
     keys: &KeySet,
     consumers: &[ConsumerConfig],
     now: u64,
-) -> Result<Verified, &'static str> {
+) -> Result<Verified, Refusal> {
     if token.len() > TOKEN_BYTES_MAX {
-        return Err("token_too_long");
+        return Err("token_too_long".into());
     }
-    let claims = verify_signature(token, &config.algorithms, keys)?;
+    let (claims, is_signed) = verify_signature(token, &config.algorithms, keys)?;
+    if !is_signed {
+        // Of an issuer that is not ours, or late: no key would change that, so nobody is asked for one.
+        let plausible = claims.is_some_and(|it| check_claims(&it, config, now).is_ok());
+        let unknown = Refusal::Reason(KEY_UNKNOWN);
+        return Err(if plausible { Refusal::NewKey } else { unknown });
+    }
+    let claims = claims.ok_or(MALFORMED)?;
     let until = check_claims(&claims, config, now)?;
     Ok(Verified {
         identity: identity(&claims, config, consumers)?,
@@ -59,13 +84,16 @@ pub(super) fn verify(
     })
 }
 
-/// The claims of a token whose signature is right.
+type Claims = Map<String, Value>;
+
+const MALFORMED: &str = "token_malformed";
+
+/// The claims of a token, if they can be read, and whether its signature is right; not so if no key fits it.
 fn verify_signature(
     token: &[u8],
     allowed: &[Algorithm],
     keys: &KeySet,
-) -> Result<Map<String, Value>, &'static str> {
-    const MALFORMED: &str = "token_malformed";
+) -> Result<(Option<Claims>, bool), &'static str> {
     let mut dots = token
         .iter()
         .enumerate()
@@ -86,24 +114,17 @@ fn verify_signature(
     let algorithm = Algorithm::from_name(&header.alg).filter(|it| allowed.contains(it));
     let algorithm = algorithm.ok_or("token_algorithm")?;
     let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| MALFORMED)?;
-    signature::verify(keys, algorithm, header.kid.as_deref(), message, &signature).map_err(
-        |error| match error {
-            NoKey::Unknown => "token_key_unknown",
-            NoKey::Signature => "token_signature",
-        },
-    )?;
-    let claims = URL_SAFE_NO_PAD
-        .decode(&message[first + 1..])
-        .map_err(|_| MALFORMED)?;
-    serde_json::from_slice(&claims).map_err(|_| MALFORMED)
+    let made = signature::verify(keys, algorithm, header.kid.as_deref(), message, &signature);
+    if made == Err(NoKey::Signature) {
+        return Err("token_signature");
+    }
+    let claims = URL_SAFE_NO_PAD.decode(&message[first + 1..]);
+    let claims = claims.ok().and_then(|it| serde_json::from_slice(&it).ok());
+    Ok((claims, made.is_ok()))
 }
 
 /// Checks the registered claims (RFC 7519, section 4.1); the second from which on the token is not valid any more.
-fn check_claims(
-    claims: &Map<String, Value>,
-    config: &JwtConfig,
-    now: u64,
-) -> Result<u64, &'static str> {
+fn check_claims(claims: &Claims, config: &JwtConfig, now: u64) -> Result<u64, &'static str> {
     let skew = config.clock_skew.as_secs();
     // One that never ends could not be taken back.
     let expires = claims.get("exp").ok_or("token_claims")?;
@@ -158,7 +179,7 @@ fn seconds(value: &Value) -> Option<u64> {
 
 /// Who the token speaks of.
 fn identity(
-    claims: &Map<String, Value>,
+    claims: &Claims,
     config: &JwtConfig,
     consumers: &[ConsumerConfig],
 ) -> Result<Identity, &'static str> {

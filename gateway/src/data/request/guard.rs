@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Scratch;
 use super::decide::{Site, Understood, find_route, identify};
 use crate::config::FilterMode;
-use crate::data::auth::{Caller, Identity, Verified};
+use crate::data::auth::{Caller, Identity, PASSWORD_WRONG, Verified};
 use crate::data::codec::{Method, RequestHead};
 use crate::data::connection::Connection;
 use crate::data::error::Error;
@@ -175,7 +175,7 @@ pub(in crate::data) fn ask_filters(
     Ok(())
 }
 
-/// As [`identify`], where that needs a password verified, `by` first: left to other threads, while this one serves others.
+/// As [`identify`], where that needs a password verified or keys fetched, `by` first: left to other threads, while this one serves others.
 pub(super) async fn identify_verified(
     served: &Served,
     scratch: &mut Scratch,
@@ -184,7 +184,12 @@ pub(super) async fn identify_verified(
     loop {
         // It is where the authenticator has put it.
         let credential = std::mem::take(&mut scratch.key_part);
-        let identity = verify(served, by, &credential).await?;
+        let identity = if served.tables.waits_for_keys(by) {
+            Ok(with_newer_keys(served, by, &credential, now).await)
+        } else {
+            let right = verify(served, by, &credential).await;
+            right.map(|identity| identity.ok_or(PASSWORD_WRONG))
+        }?;
         scratch.key_part = credential;
         // A route has no more authenticators than this holds, and none is asked for twice.
         let _full = scratch.verified.try_push(Verified { by, identity });
@@ -194,6 +199,19 @@ pub(super) async fn identify_verified(
             caller => return caller,
         }
     }
+}
+
+/// Whose token this is by the authenticator `by`, once its keys have been fetched, or cannot be now.
+async fn with_newer_keys(
+    served: &Served,
+    by: usize,
+    credential: &[u8],
+    now: u64,
+) -> Result<Rc<Identity>, &'static str> {
+    served.plan.key_asks.wait(by).await;
+    let plans = &served.plan.authenticators;
+    served.tables.refresh(plans);
+    served.tables.judge_again((by, &plans[by]), credential, now)
 }
 
 /// Whose credential this is, by the authenticator `by`; `None`: nobody's.
