@@ -16,13 +16,14 @@ pub const USER_AGENT_BYTES_MAX: usize = 1024;
 /// Longest of every other text kept, in bytes.
 pub const TEXT_BYTES_MAX: usize = 256;
 /// Longest encoded record, in bytes.
-pub const RECORD_BYTES_MAX: usize = FIXED_BYTES_MAX
+pub const RECORD_BYTES_MAX: usize = FIXED_BYTES
     + 2 * PATH_BYTES_MAX
     + REFERER_BYTES_MAX
     + USER_AGENT_BYTES_MAX
     + 6 * TEXT_BYTES_MAX;
-/// Room for the numbers and the lengths of a record, in bytes.
-const FIXED_BYTES_MAX: usize = 256;
+/// The numbers, the addresses and the lengths of the ten texts of a record, in bytes.
+const FIXED_BYTES: usize = 6 * 8 + 5 * 2 + 7 + 3 * IP_BYTES + 2 * 2 + 10 * 2;
+const IP_BYTES: usize = 1 + 16;
 
 /// What is known of a request at its end; borrows its texts, which may be any bytes.
 ///
@@ -137,68 +138,74 @@ impl Default for AccessRecord<'_> {
 impl<'a> AccessRecord<'a> {
     /// Appends the binary form, at most [`RECORD_BYTES_MAX`] bytes; texts beyond their bounds are cut.
     /// Durations are kept in whole microseconds.
+    ///
+    /// What has the same size in each record comes first and is put together before it is appended, so that most of a
+    /// record costs a few stores.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         let before = out.len();
-        for number in [
-            self.unix_us,
-            micros(self.duration),
-            self.request_body_bytes,
-            self.response_body_bytes,
-            self.connect.map_or(ABSENT, micros),
-            self.first_byte.map_or(ABSENT, micros),
-        ] {
-            out.extend_from_slice(&number.to_le_bytes());
-        }
         let (limit, outcome) = self.limit.unwrap_or((ABSENT_INDEX, LimitOutcome::Allowed));
         let index = |index: Option<u16>| index.unwrap_or(ABSENT_INDEX);
-        for number in [
-            self.status,
-            self.listener,
-            index(self.route),
-            index(self.upstream),
-            limit,
-        ] {
-            out.extend_from_slice(&number.to_le_bytes());
-        }
-        let query_present = u8::from(self.query.is_some());
-        out.extend_from_slice(&[
+        let (kind, socket, unix) = match self.upstream_address {
+            RecordAddress::None => (0, None, &b""[..]),
+            RecordAddress::Socket(address) => (1, Some(address), &b""[..]),
+            RecordAddress::Unix(path) => (2, None, path),
+        };
+        // Identifiers are short ASCII, so that a cut never splits a character.
+        debug_assert!(self.error_type.is_ascii());
+        let texts = [
+            cut(self.method, TEXT_BYTES_MAX),
+            cut(self.path, PATH_BYTES_MAX),
+            cut(self.query.unwrap_or_default(), PATH_BYTES_MAX),
+            cut(self.host, TEXT_BYTES_MAX),
+            cut(self.user_agent, USER_AGENT_BYTES_MAX),
+            cut(self.referer, REFERER_BYTES_MAX),
+            cut(self.request_id, TEXT_BYTES_MAX),
+            cut(self.consumer, TEXT_BYTES_MAX),
+            cut(self.error_type.as_bytes(), TEXT_BYTES_MAX),
+            cut(unix, TEXT_BYTES_MAX),
+        ];
+        let mut fixed = Fixed::default();
+        fixed.put(self.unix_us.to_le_bytes());
+        fixed.put(micros(self.duration).to_le_bytes());
+        fixed.put(self.request_body_bytes.to_le_bytes());
+        fixed.put(self.response_body_bytes.to_le_bytes());
+        fixed.put(self.connect.map_or(ABSENT, micros).to_le_bytes());
+        fixed.put(self.first_byte.map_or(ABSENT, micros).to_le_bytes());
+        fixed.put(self.status.to_le_bytes());
+        fixed.put(self.listener.to_le_bytes());
+        fixed.put(index(self.route).to_le_bytes());
+        fixed.put(index(self.upstream).to_le_bytes());
+        fixed.put(limit.to_le_bytes());
+        fixed.put([
             self.scheme as u8,
             self.version as u8,
             self.end as u8,
             outcome as u8,
             self.retries,
-            query_present,
+            u8::from(self.query.is_some()),
+            kind,
         ]);
-        encode_ip(out, self.client);
-        encode_socket(out, self.peer);
-        match self.upstream_address {
-            RecordAddress::None => out.push(0),
-            RecordAddress::Socket(address) => {
-                out.push(1);
-                encode_socket(out, Some(address));
-            }
-            RecordAddress::Unix(path) => {
-                out.push(2);
-                encode_text(out, path, TEXT_BYTES_MAX);
+        fixed.put(ip_bytes(self.client));
+        fixed.put_socket(self.peer);
+        fixed.put_socket(socket);
+        for text in texts {
+            let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
+            fixed.put(length.to_le_bytes());
+        }
+        debug_assert_eq!(fixed.length, FIXED_BYTES);
+        out.extend_from_slice(&fixed.bytes);
+        for text in texts {
+            if !text.is_empty() {
+                out.extend_from_slice(text);
             }
         }
-        encode_text(out, self.method, TEXT_BYTES_MAX);
-        encode_text(out, self.path, PATH_BYTES_MAX);
-        encode_text(out, self.query.unwrap_or_default(), PATH_BYTES_MAX);
-        encode_text(out, self.host, TEXT_BYTES_MAX);
-        encode_text(out, self.user_agent, USER_AGENT_BYTES_MAX);
-        encode_text(out, self.referer, REFERER_BYTES_MAX);
-        encode_text(out, self.request_id, TEXT_BYTES_MAX);
-        encode_text(out, self.consumer, TEXT_BYTES_MAX);
-        // Identifiers are short ASCII, so that a cut never splits a character.
-        debug_assert!(self.error_type.is_ascii());
-        encode_text(out, self.error_type.as_bytes(), TEXT_BYTES_MAX);
         debug_assert!(out.len() - before <= RECORD_BYTES_MAX);
     }
 
     /// Reads what [`Self::encode`] wrote; `None`: these are not such bytes.
     pub(super) fn decode(bytes: &'a [u8]) -> Option<Self> {
-        let input = &mut Input(bytes);
+        let (fixed, mut rest) = bytes.split_first_chunk::<FIXED_BYTES>()?;
+        let input = &mut Input(fixed);
         let unix_us = input.u64()?;
         let duration = Duration::from_micros(input.u64()?);
         let request_body_bytes = input.u64()?;
@@ -210,19 +217,26 @@ impl<'a> AccessRecord<'a> {
         let route = input.index()?;
         let upstream = input.index()?;
         let limit = input.index()?;
-        let [scheme, version, end, outcome, retries, query_present] = input.array()?;
+        let [scheme, version, end, outcome, retries, query_present, kind] = input.array()?;
         let client = input.ip()?;
         let peer = input.socket()?;
-        let upstream_address = match input.array()? {
-            [0] => RecordAddress::None,
-            [1] => RecordAddress::Socket(input.socket()??),
-            [2] => RecordAddress::Unix(input.text()?),
-            _ => return None,
+        let socket = input.socket()?;
+        let mut text = || {
+            let (text, behind) = rest.split_at_checked(usize::from(input.u16()?))?;
+            rest = behind;
+            Some(text)
         };
+        let method = text()?;
+        let path = text()?;
+        let query = text()?;
+        let host = text()?;
+        let user_agent = text()?;
+        let referer = text()?;
+        let request_id = text()?;
+        let consumer = text()?;
+        let error_type = text()?;
+        let unix = text()?;
         let outcome = LimitOutcome::from_number(outcome)?;
-        let method = input.text()?;
-        let path = input.text()?;
-        let query = input.text()?;
         Some(Self {
             unix_us,
             duration,
@@ -237,16 +251,25 @@ impl<'a> AccessRecord<'a> {
             response_body_bytes,
             client,
             peer,
-            host: input.text()?,
-            user_agent: input.text()?,
-            referer: input.text()?,
-            request_id: input.text()?,
-            consumer: input.text()?,
+            host,
+            user_agent,
+            referer,
+            request_id,
+            consumer,
             listener,
             upstream,
-            upstream_address,
+            upstream_address: match kind {
+                0 => RecordAddress::None,
+                1 => RecordAddress::Socket(socket?),
+                2 => RecordAddress::Unix(unix),
+                _ => return None,
+            },
             end: End::from_number(end)?,
-            error_type: str::from_utf8(input.text()?).ok()?,
+            error_type: if error_type.is_empty() {
+                ""
+            } else {
+                str::from_utf8(error_type).ok()?
+            },
             retries,
             limit: limit.map(|limit| (limit, outcome)),
             connect,
@@ -266,38 +289,63 @@ fn micros(duration: Duration) -> u64 {
         .min(ABSENT - 1)
 }
 
-fn encode_text(out: &mut Vec<u8>, text: &[u8], bytes_max: usize) {
-    let text = text.get(..bytes_max).unwrap_or(text);
-    let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
-    out.extend_from_slice(&length.to_le_bytes());
-    out.extend_from_slice(text);
+fn cut(text: &[u8], bytes_max: usize) -> &[u8] {
+    text.get(..bytes_max).unwrap_or(text)
 }
 
-fn encode_ip(out: &mut Vec<u8>, ip: Option<IpAddr>) {
+/// The family, and an address or the beginning of the room for one.
+fn ip_bytes(ip: Option<IpAddr>) -> [u8; IP_BYTES] {
+    let mut bytes = [0; IP_BYTES];
+    let (family, octets) = bytes.split_at_mut(1);
     match ip {
-        None => out.push(0),
+        None => {}
         Some(IpAddr::V4(ip)) => {
-            out.push(4);
-            out.extend_from_slice(&ip.octets());
+            family[0] = 4;
+            octets[..4].copy_from_slice(&ip.octets());
         }
         Some(IpAddr::V6(ip)) => {
-            out.push(6);
-            out.extend_from_slice(&ip.octets());
+            family[0] = 6;
+            octets.copy_from_slice(&ip.octets());
+        }
+    }
+    bytes
+}
+
+/// What has the same size in each record, as it is put together.
+struct Fixed {
+    bytes: [u8; FIXED_BYTES],
+    length: usize,
+}
+
+impl Default for Fixed {
+    fn default() -> Self {
+        Self {
+            bytes: [0; FIXED_BYTES],
+            length: 0,
         }
     }
 }
 
-fn encode_socket(out: &mut Vec<u8>, address: Option<SocketAddr>) {
-    encode_ip(out, address.map(|address| address.ip()));
-    if let Some(address) = address {
-        out.extend_from_slice(&address.port().to_le_bytes());
+impl Fixed {
+    /// Inline, so that places are constants and bounds are checked when compiling.
+    #[inline(always)]
+    fn put<const N: usize>(&mut self, bytes: [u8; N]) {
+        self.bytes[self.length..self.length + N].copy_from_slice(&bytes);
+        self.length += N;
+    }
+
+    #[inline(always)]
+    fn put_socket(&mut self, address: Option<SocketAddr>) {
+        self.put(ip_bytes(address.map(|address| address.ip())));
+        self.put(address.map_or(0, |address| address.port()).to_le_bytes());
     }
 }
 
-/// The rest of an encoded record.
+/// The rest of the part of fixed size.
 struct Input<'a>(&'a [u8]);
 
-impl<'a> Input<'a> {
+impl Input<'_> {
+    #[inline(always)]
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (array, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
@@ -323,30 +371,22 @@ impl<'a> Input<'a> {
     }
 
     fn ip(&mut self) -> Option<Option<IpAddr>> {
-        match self.array()? {
-            [0] => Some(None),
-            [4] => self
-                .array::<4>()
-                .map(|octets| Some(Ipv4Addr::from(octets).into())),
-            [6] => self
-                .array::<16>()
-                .map(|octets| Some(Ipv6Addr::from(octets).into())),
+        let [family, a, b, c, d, rest @ ..] = self.array::<IP_BYTES>()?;
+        match family {
+            0 => Some(None),
+            4 => Some(Some(Ipv4Addr::new(a, b, c, d).into())),
+            6 => {
+                let mut octets = [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+                octets[4..].copy_from_slice(&rest);
+                Some(Some(Ipv6Addr::from(octets).into()))
+            }
             _ => None,
         }
     }
 
     fn socket(&mut self) -> Option<Option<SocketAddr>> {
-        match self.ip()? {
-            None => Some(None),
-            Some(ip) => Some(Some(SocketAddr::new(ip, self.u16()?))),
-        }
-    }
-
-    fn text(&mut self) -> Option<&'a [u8]> {
-        let length = usize::from(self.u16()?);
-        let (text, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(text)
+        let (ip, port) = (self.ip()?, self.u16()?);
+        Some(ip.map(|ip| SocketAddr::new(ip, port)))
     }
 }
 

@@ -98,6 +98,30 @@ pub struct LogReader {
     scratch: Vec<u8>,
 }
 
+/// `length` bytes from `at` on in two slices one behind the other; copied to `scratch` where they lie in both. `None`:
+/// there are not so many.
+fn span<'a>(
+    (first, second): (&'a [u8], &'a [u8]),
+    at: usize,
+    length: usize,
+    scratch: &'a mut Vec<u8>,
+) -> Option<&'a [u8]> {
+    let end = at + length;
+    if end <= first.len() {
+        return first.get(at..end);
+    }
+    let behind = second.get(..end - first.len())?;
+    match first.get(at..) {
+        Some(before) if !before.is_empty() => {
+            scratch.clear();
+            scratch.extend_from_slice(before);
+            scratch.extend_from_slice(behind);
+            Some(scratch)
+        }
+        _ => behind.get(at - first.len()..),
+    }
+}
+
 impl LogReader {
     /// The worker that fills the ring.
     #[must_use]
@@ -105,18 +129,33 @@ impl LogReader {
         self.worker
     }
 
-    /// The next record; `None`: there is none now.
-    pub fn next_record(&mut self) -> Option<AccessRecord<'_>> {
-        let mut length = [0; LENGTH_BYTES];
-        self.consumer.pop_entire_slice(&mut length).ok()?;
-        // A record is pushed whole, so its bytes are there when its length is.
-        let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
-        debug_assert!(length <= RECORD_BYTES_MAX);
-        self.scratch.resize(length.min(RECORD_BYTES_MAX), 0);
-        self.consumer.pop_entire_slice(&mut self.scratch).ok()?;
-        let record = AccessRecord::decode(&self.scratch);
-        debug_assert!(record.is_some(), "a ring holds what a worker encoded");
-        record
+    /// Hands the records that are there to `take`, oldest first, at most `records_max`; returns how many. They are read
+    /// where they lie, and their place is the worker's again when all of them are read.
+    pub fn take(&mut self, records_max: usize, mut take: impl FnMut(&AccessRecord<'_>)) -> usize {
+        let there = self.consumer.slots();
+        let Ok(chunk) = self.consumer.read_chunk(there) else {
+            return 0;
+        };
+        let (slices, scratch) = (chunk.as_slices(), &mut self.scratch);
+        let (mut at, mut taken) = (0, 0);
+        while taken < records_max
+            && let Some(length) = span(slices, at, LENGTH_BYTES, scratch)
+        {
+            let length = length.try_into().map_or(u32::MAX, u32::from_le_bytes);
+            let length = usize::try_from(length).unwrap_or(usize::MAX);
+            debug_assert!(length <= RECORD_BYTES_MAX);
+            // A record is pushed whole, so its bytes are there when its length is.
+            let bytes = span(slices, at + LENGTH_BYTES, length, scratch).unwrap_or_default();
+            let record = AccessRecord::decode(bytes);
+            debug_assert!(record.is_some(), "a ring holds what a worker encoded");
+            if let Some(record) = record {
+                take(&record);
+            }
+            at += LENGTH_BYTES + length;
+            taken += 1;
+        }
+        chunk.commit(at.min(there));
+        taken
     }
 
     /// No record is left and none will come: the worker is gone.
@@ -158,11 +197,12 @@ mod tests {
             ) {
                 next_in += 1;
             }
-            while let Some(record) = reader.next_record() {
+            while reader.take(2, |record| {
                 assert_eq!(record.unix_us, next_out);
                 assert_eq!(record.path.len() as u64, next_out % 301);
                 next_out += 1;
-            }
+            }) > 0
+            {}
             assert_eq!(next_in, next_out, "an empty ring has room");
         }
     }
@@ -174,8 +214,9 @@ mod tests {
             .filter(|number| push(&writer, *number, b"/"))
             .count();
         assert!((1..100).contains(&taken));
-        let read = std::iter::from_fn(|| reader.next_record().map(|record| record.unix_us));
-        assert!(read.eq(0..taken as u64));
+        let mut read = Vec::new();
+        assert_eq!(reader.take(1000, |record| read.push(record.unix_us)), taken);
+        assert!(read.into_iter().eq(0..taken as u64));
     }
 
     #[test]
@@ -198,9 +239,11 @@ mod tests {
             ..AccessRecord::default()
         };
         assert!(writer.push(&record));
-        let record = reader.next_record().unwrap();
-        assert_eq!(record.path.len(), PATH_BYTES_MAX);
-        assert_eq!(record.query.map(<[u8]>::len), Some(PATH_BYTES_MAX));
+        let taken = reader.take(1, |record| {
+            assert_eq!(record.path.len(), PATH_BYTES_MAX);
+            assert_eq!(record.query.map(<[u8]>::len), Some(PATH_BYTES_MAX));
+        });
+        assert_eq!(taken, 1);
     }
 
     #[test]
@@ -210,7 +253,7 @@ mod tests {
         assert!(!reader.is_finished());
         drop(writer);
         assert!(!reader.is_finished());
-        assert!(reader.next_record().is_some());
+        assert_eq!(reader.take(1, |record| assert_eq!(record.unix_us, 1)), 1);
         assert!(reader.is_finished());
     }
 
@@ -225,12 +268,12 @@ mod tests {
         });
         let (mut read, mut last) = (0, None);
         while !reader.is_finished() {
-            while let Some(record) = reader.next_record() {
+            let taken = reader.take(1000, |record| {
                 assert!(Some(record.unix_us) > last);
                 assert_eq!(record.path, b"/a/path");
                 last = Some(record.unix_us);
-                read += 1;
-            }
+            });
+            read += taken as u64;
             thread::yield_now();
         }
         assert_eq!(worker.unwrap().join().unwrap(), read);

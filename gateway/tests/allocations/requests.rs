@@ -98,9 +98,7 @@ fn requests_allocate_nothing(choice: Choice, text: &str, fields: &str) {
         for _ in 0..requests {
             client.write_all(request.as_bytes()).unwrap();
             assert!(read_to(&mut client, b"\r\n\r\nok"));
-            while records.next_record().is_some() {
-                taken += 1;
-            }
+            while records.take(10, |_| taken += 1) > 0 {}
         }
     };
     send(WARM_UP);

@@ -4,97 +4,49 @@
 //! in the other formats everything but printable ASCII, and `"` and `\`, becomes `\xHH` as nginx writes it. So a
 //! client can neither start a line nor leave its field.
 
-use std::fmt::Display;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::time::Duration;
 
+use super::json::Json;
 use crate::config::LogFormat;
-use crate::telemetry::names::field;
-use crate::telemetry::{AccessRecord, Labels, RecordAddress, time};
+use crate::telemetry::{AccessRecord, Labels, time};
 
-/// Appends the record and a newline. `worker` made the record; `labels` name its indices.
-pub(super) fn line(
+/// Lines of one format.
+#[derive(Debug)]
+pub struct Lines {
     format: LogFormat,
-    record: &AccessRecord<'_>,
-    worker: usize,
-    labels: &Labels,
-    out: &mut Vec<u8>,
-) {
-    match format {
-        LogFormat::Json => json(record, worker, labels, out),
-        LogFormat::Common => common(record, out),
-        LogFormat::Combined => {
-            common(record, out);
-            for text in [record.referer, record.user_agent] {
-                out.extend_from_slice(b" \"");
-                if text.is_empty() {
-                    out.push(b'-');
-                }
-                escape_printable(text, out);
-                out.push(b'"');
-            }
-        }
-    }
-    out.push(b'\n');
+    json: Json,
 }
 
-fn json(record: &AccessRecord<'_>, worker: usize, labels: &Labels, out: &mut Vec<u8>) {
-    let mut object = Object { out };
-    object.begin(field::TIMESTAMP);
-    object.out.push(b'"');
-    time::rfc3339(record.unix_us, object.out);
-    object.out.push(b'"');
-    object.text(field::METHOD, record.method);
-    object.text(field::SCHEME, record.scheme.name().as_bytes());
-    object.text(field::PATH, record.path);
-    if let Some(query) = record.query {
-        object.text(field::QUERY, query);
+impl Lines {
+    /// `labels` name the indices of records.
+    #[must_use]
+    pub fn new(format: LogFormat, labels: &Labels) -> Self {
+        Self {
+            format,
+            json: Json::new(labels),
+        }
     }
-    object.label(field::ROUTE, &labels.routes, record.route);
-    if record.status != 0 {
-        object.number(field::STATUS, record.status);
+
+    /// Appends the record and a newline. `worker` made the record. Allocates nothing where `out` has the room.
+    pub fn line(&mut self, record: &AccessRecord<'_>, worker: usize, out: &mut Vec<u8>) {
+        match self.format {
+            LogFormat::Json => self.json.object(record, worker, out),
+            LogFormat::Common => common(record, out),
+            LogFormat::Combined => {
+                common(record, out);
+                for text in [record.referer, record.user_agent] {
+                    out.extend_from_slice(b" \"");
+                    if text.is_empty() {
+                        out.push(b'-');
+                    }
+                    escape_printable(text, out);
+                    out.push(b'"');
+                }
+            }
+        }
+        out.push(b'\n');
     }
-    object.number(field::REQUEST_BODY_BYTES, record.request_body_bytes);
-    object.number(field::RESPONSE_BODY_BYTES, record.response_body_bytes);
-    object.text(field::VERSION, record.version.name().as_bytes());
-    if let Some(client) = record.client {
-        object.display(field::CLIENT_ADDRESS, client);
-    }
-    if let Some(peer) = record.peer {
-        object.display(field::PEER_ADDRESS, peer.ip());
-        object.number(field::PEER_PORT, peer.port());
-    }
-    let (host, port) = split_host(record.host);
-    object.text_unless_empty(field::SERVER_ADDRESS, host);
-    if let Some(port) = port {
-        object.number(field::SERVER_PORT, port);
-    }
-    object.text_unless_empty(field::USER_AGENT, record.user_agent);
-    object.text_unless_empty(field::REFERER, record.referer);
-    object.text_unless_empty(field::REQUEST_ID, record.request_id);
-    object.text_unless_empty(field::ERROR_TYPE, record.error_type.as_bytes());
-    if record.retries > 0 {
-        object.number(field::RESEND_COUNT, record.retries);
-    }
-    object.text_unless_empty(field::CONSUMER, record.consumer);
-    object.label(field::LISTENER, &labels.listeners, Some(record.listener));
-    object.label(field::UPSTREAM, &labels.upstreams, record.upstream);
-    match record.upstream_address {
-        RecordAddress::None => {}
-        RecordAddress::Socket(address) => object.display(field::UPSTREAM_ADDRESS, address),
-        RecordAddress::Unix(path) => object.text(field::UPSTREAM_ADDRESS, path),
-    }
-    object.micros(field::DURATION_US, Some(record.duration));
-    object.micros(field::CONNECT_US, record.connect);
-    object.micros(field::FIRST_BYTE_US, record.first_byte);
-    if let Some((limit, outcome)) = record.limit {
-        object.label(field::LIMIT_NAME, &labels.limits, Some(limit));
-        object.text(field::LIMIT_OUTCOME, outcome.name().as_bytes());
-    }
-    object.number(field::WORKER, worker);
-    object.text(field::END, record.end.name().as_bytes());
-    out.push(b'}');
 }
 
 /// `client - consumer [time] "METHOD target HTTP/version" status bytes`
@@ -139,100 +91,6 @@ fn escape_printable(text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// A JSON object as it grows. Field names come from `names::field` and need no escape.
-struct Object<'a> {
-    out: &'a mut Vec<u8>,
-}
-
-impl Object<'_> {
-    fn begin(&mut self, name: &str) {
-        // The timestamp is always there and first.
-        self.out.extend_from_slice(if name == field::TIMESTAMP {
-            b"{\""
-        } else {
-            b",\""
-        });
-        self.out.extend_from_slice(name.as_bytes());
-        self.out.extend_from_slice(b"\":");
-    }
-
-    fn number(&mut self, name: &str, number: impl Display) {
-        self.begin(name);
-        drop(write!(self.out, "{number}"));
-    }
-
-    fn micros(&mut self, name: &str, duration: Option<Duration>) {
-        if let Some(duration) = duration {
-            self.number(name, duration.as_micros());
-        }
-    }
-
-    /// A value whose text needs no escape.
-    fn display(&mut self, name: &str, value: impl Display) {
-        self.begin(name);
-        drop(write!(self.out, "\"{value}\""));
-    }
-
-    fn label(&mut self, name: &str, labels: &[String], index: Option<u16>) {
-        if let Some(label) = index.and_then(|index| labels.get(usize::from(index))) {
-            self.text(name, label.as_bytes());
-        }
-    }
-
-    fn text_unless_empty(&mut self, name: &str, text: &[u8]) {
-        if !text.is_empty() {
-            self.text(name, text);
-        }
-    }
-
-    fn text(&mut self, name: &str, text: &[u8]) {
-        self.begin(name);
-        self.out.push(b'"');
-        for chunk in text.utf8_chunks() {
-            self.escape(chunk.valid());
-            if !chunk.invalid().is_empty() {
-                self.out.extend_from_slice("\u{fffd}".as_bytes());
-            }
-        }
-        self.out.push(b'"');
-    }
-
-    /// RFC 8259 section 7; DEL is escaped too, for the sake of terminals.
-    fn escape(&mut self, text: &str) {
-        let mut rest = text.as_bytes();
-        let special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..b' ' | 0x7f);
-        while let Some(at) = rest.iter().position(special) {
-            let (plain, tail) = rest.split_at(at);
-            self.out.extend_from_slice(plain);
-            match tail.first() {
-                Some(byte @ (b'"' | b'\\')) => self.out.extend_from_slice(&[b'\\', *byte]),
-                Some(byte) => drop(write!(self.out, "\\u{byte:04x}")),
-                None => {}
-            }
-            rest = tail.get(1..).unwrap_or_default();
-        }
-        self.out.extend_from_slice(rest);
-    }
-}
-
-/// Host and port of a Host field; brackets around IPv6 go.
-fn split_host(host: &[u8]) -> (&[u8], Option<u16>) {
-    let split = host
-        .iter()
-        .rposition(|byte| *byte == b':')
-        .and_then(|colon| {
-            let port = str::from_utf8(host.get(colon + 1..)?).ok()?.parse().ok()?;
-            let name = host.get(..colon)?;
-            // Without brackets, the last group of an IPv6 address is not a port.
-            (name.ends_with(b"]") || !name.contains(&b':')).then_some((name, port))
-        });
-    let (name, port) = split.map_or((host, None), |(name, port)| (name, Some(port)));
-    let bare = name
-        .strip_prefix(b"[")
-        .and_then(|name| name.strip_suffix(b"]"));
-    (bare.unwrap_or(name), port)
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -240,7 +98,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    use super::{line, split_host};
+    use super::Lines;
     use crate::config::LogFormat;
     use crate::telemetry::{AccessRecord, End, Labels, LimitOutcome, RecordAddress};
 
@@ -258,7 +116,7 @@ mod tests {
 
     fn text(format: LogFormat, record: &AccessRecord<'_>) -> String {
         let mut out = Vec::new();
-        line(format, record, 1, &labels(), &mut out);
+        Lines::new(format, &labels()).line(record, 1, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -352,25 +210,6 @@ mod tests {
         assert_eq!(text(LogFormat::Combined, &record()), combined);
     }
 
-    #[test]
-    fn a_host_is_split_from_its_port() {
-        for (host, name, port) in [
-            ("api.example", "api.example", None),
-            ("api.example:80", "api.example", Some(80)),
-            ("[::1]:80", "::1", Some(80)),
-            ("[::1]", "::1", None),
-            ("::1", "::1", None),
-            ("a:99999", "a:99999", None),
-            ("", "", None),
-        ] {
-            assert_eq!(
-                split_host(host.as_bytes()),
-                (name.as_bytes(), port),
-                "{host}"
-            );
-        }
-    }
-
     proptest! {
         #[test]
         fn any_bytes_make_one_valid_json_line(
@@ -387,7 +226,7 @@ mod tests {
                 ..AccessRecord::default()
             };
             let mut out = Vec::new();
-            line(LogFormat::Json, &record, 0, &labels(), &mut out);
+            Lines::new(LogFormat::Json, &labels()).line(&record, 0, &mut out);
             prop_assert_eq!(out.iter().filter(|byte| **byte < b' ').count(), 1);
             let value: Value = serde_json::from_slice(&out).unwrap();
             prop_assert_eq!(value["url.path"].as_str(), Some(&*lossy));
@@ -405,7 +244,7 @@ mod tests {
                 ..AccessRecord::default()
             };
             let mut out = Vec::new();
-            line(LogFormat::Combined, &record, 0, &labels(), &mut out);
+            Lines::new(LogFormat::Combined, &labels()).line(&record, 0, &mut out);
             prop_assert_eq!(out.pop(), Some(b'\n'));
             prop_assert!(out.iter().all(|byte| matches!(byte, b' '..=b'~')));
             prop_assert_eq!(out.iter().filter(|byte| **byte == b'"').count(), 6);
