@@ -16,7 +16,11 @@ use crate::config::FixedResponse;
 const ALLOW: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 /// What a client is told that comes when everything is taken: places are given back within the time of a request.
 const RETRY_AFTER_S: &[u8] = b"1";
-const PROBLEM_JSON: &str = "application/problem+json";
+/// More than most answers have, with a body; a longer one grows.
+const ANSWER_BYTES: usize = 1024;
+
+/// The pieces of a body: its length is known before it is copied, and it is copied once.
+type Pieces<'a> = [&'a [u8]; 11];
 
 /// An answer of the gateway's own.
 #[derive(Debug)]
@@ -58,16 +62,19 @@ pub(super) enum Content<'a> {
 impl Answer<'_> {
     /// Appends the answer to `out`.
     pub(super) fn put(&self, out: &mut Buf, date: &[u8]) {
+        // Room for the whole of an answer of usual length at once.
+        out.reserve(ANSWER_BYTES);
         put_status_line(out, self.status, None);
         put_field(out, "Date", date);
-        let mut body = Buf::empty();
+        let mut status_text = itoa::Buffer::new();
+        let mut body: Pieces<'_> = Pieces::default();
         match &self.content {
             Content::Fixed(fixed) => {
                 let kept = fixed.headers.iter();
                 for (name, value) in kept.filter(|(name, _)| !self.edits.removes(name.as_bytes())) {
                     put_field(out, name, value.as_bytes());
                 }
-                body.extend(fixed.body.as_bytes());
+                body[0] = fixed.body.as_bytes();
             }
             Content::Redirect(location) => put_field(out, "Location", location),
             Content::Problem {
@@ -78,7 +85,7 @@ impl Answer<'_> {
                 challenges,
             } => {
                 if !self.edits.removes(b"content-type") {
-                    put_field(out, "Content-Type", PROBLEM_JSON.as_bytes());
+                    out.put_slice(b"Content-Type: application/problem+json\r\n");
                 }
                 // RFC 9110, 15.5.6: what there is instead.
                 match error {
@@ -99,13 +106,15 @@ impl Answer<'_> {
                 if let (Error::Limited(refusal), Some(limit)) = (error, limit) {
                     put_limit_fields(out, refusal, limit);
                 }
-                put_problem(&mut body, self.status, error, request_id, *limit);
+                let status = (self.status, status_text.format(self.status));
+                body = problem(status, error, request_id, *limit);
             }
         }
         // RFC 9110, 8.6: none in 204; 304 has no body of its own to measure.
         if self.status != 204 && self.status != 304 {
             out.put_slice(b"Content-Length: ");
-            put_decimal(out, body.len() as u64);
+            let length: usize = body.iter().map(|piece| piece.len()).sum();
+            put_decimal(out, length as u64);
             out.put_slice(b"\r\n");
         }
         if self.close {
@@ -116,7 +125,9 @@ impl Answer<'_> {
         out.put_slice(self.edits.lines);
         out.put_slice(b"\r\n");
         if !self.head_only && self.status != 204 && self.status != 304 {
-            out.extend(body.data());
+            for piece in body {
+                out.put_slice(piece);
+            }
         }
     }
 }
@@ -141,15 +152,16 @@ fn put_allow(out: &mut Buf, table: &RouteTable, methods: Methods) {
 
 /// `Retry-After` (RFC 9110, 10.2.3), `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers).
 fn put_limit_fields(out: &mut Buf, refusal: &Refusal, limit: &LimitPlan) {
-    let seconds = whole_seconds(refusal.retry_after);
+    let mut seconds = itoa::Buffer::new();
+    let seconds = seconds.format(whole_seconds(refusal.retry_after));
     out.put_slice(b"Retry-After: ");
-    put_decimal(out, seconds);
+    out.put_slice(seconds.as_bytes());
     out.put_slice(b"\r\nRateLimit-Policy: ");
     out.put_slice(limit.policy(refusal.buckets).as_bytes());
     out.put_slice(b"\r\nRateLimit: ");
     out.put_slice(limit.quoted_name.as_bytes());
     out.put_slice(b";r=0;t=");
-    put_decimal(out, seconds);
+    out.put_slice(seconds.as_bytes());
     out.put_slice(b"\r\n");
 }
 
@@ -159,43 +171,53 @@ fn whole_seconds(time: Duration) -> u64 {
     u64::try_from(seconds).unwrap_or(u64::MAX)
 }
 
-fn put_problem(
-    out: &mut Buf,
-    status: u16,
+/// Nothing here needs escaping: static texts, a hexadecimal id, a name that the config has checked.
+fn problem<'a>(
+    (status, status_text): (u16, &'a str),
     error: &Error,
-    request_id: &[u8],
-    limit: Option<&LimitPlan>,
-) {
-    let reason = StatusCode::from_u16(status)
-        .ok()
-        .and_then(|code| code.canonical_reason());
-    let (kind, title) = match error {
+    request_id: &'a [u8],
+    limit: Option<&'a LimitPlan>,
+) -> Pieces<'a> {
+    // RFC 9457; the two are of draft-ietf-httpapi-ratelimit-headers.
+    let (opening, title) = match error {
         Error::Limited(_) => (
-            "https://iana.org/assignments/http-problem-types#quota-exceeded",
-            "Request cannot be satisfied as assigned quota has been exceeded",
+            "{\"type\":\"https://iana.org/assignments/http-problem-types#quota-exceeded\",\
+              \"title\":\"Request cannot be satisfied as assigned quota has been exceeded",
+            "",
         ),
         Error::Banned(_) => (
-            "https://iana.org/assignments/http-problem-types#abnormal-usage-detected",
-            "Request not satisfied as abnormal request pattern detected",
+            "{\"type\":\"https://iana.org/assignments/http-problem-types#abnormal-usage-detected\",\
+              \"title\":\"Request not satisfied as abnormal request pattern detected",
+            "",
         ),
-        _ => ("about:blank", reason.unwrap_or("Error")),
+        _ => {
+            let code = StatusCode::from_u16(status).ok();
+            let reason = code.and_then(|code| code.canonical_reason());
+            (
+                "{\"type\":\"about:blank\",\"title\":\"",
+                reason.unwrap_or("Error"),
+            )
+        }
     };
-    // Nothing here needs escaping: static texts, a hexadecimal id, a name that the config has checked.
-    out.put_slice(b"{\"type\":\"");
-    out.put_slice(kind.as_bytes());
-    out.put_slice(b"\",\"title\":\"");
-    out.put_slice(title.as_bytes());
-    out.put_slice(b"\",\"status\":");
-    put_decimal(out, u64::from(status));
-    out.put_slice(b",\"detail\":\"");
-    out.put_slice(error.name().as_bytes());
-    out.put_slice(b"\",\"instance\":\"urn:request:");
-    out.put_slice(request_id);
-    out.put_slice(b"\"");
-    if let Some(limit) = limit {
-        out.put_slice(b",\"violated-policies\":[");
-        out.put_slice(limit.quoted_name.as_bytes());
-        out.put_slice(b"]");
-    }
-    out.put_slice(b"}\n");
+    let (before_limit, limit, end) = match limit {
+        Some(limit) => (
+            "\",\"violated-policies\":[",
+            limit.quoted_name.as_str(),
+            "]}\n",
+        ),
+        None => ("\"}\n", "", ""),
+    };
+    [
+        opening.as_bytes(),
+        title.as_bytes(),
+        b"\",\"status\":",
+        status_text.as_bytes(),
+        b",\"detail\":\"",
+        error.name().as_bytes(),
+        b"\",\"instance\":\"urn:request:",
+        request_id,
+        before_limit.as_bytes(),
+        limit.as_bytes(),
+        end.as_bytes(),
+    ]
 }

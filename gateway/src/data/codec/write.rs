@@ -48,28 +48,22 @@ impl ChunkHead {
 
 /// Writes `number` in decimal.
 pub fn put_decimal(out: &mut impl BufMut, number: u64) {
-    let mut text = [0_u8; 20];
-    let mut rest = number;
-    let mut used = 0_usize;
-    for slot in text.iter_mut().rev() {
-        *slot = b'0'.wrapping_add(u8::try_from(rest % 10).unwrap_or_default());
-        used = used.saturating_add(1);
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.put_slice(
-        text.get(text.len().saturating_sub(used)..)
-            .unwrap_or_default(),
-    );
+    out.put_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Writes `HTTP/1.1 STATUS REASON` and CRLF; the standard reason where `reason` is `None`.
 pub fn put_status_line(out: &mut impl BufMut, status: u16, reason: Option<&[u8]>) {
-    out.put_slice(b"HTTP/1.1 ");
-    put_decimal(out, u64::from(status));
-    out.put_slice(b" ");
+    debug_assert!((100..1000).contains(&status), "three digits");
+    let mut begin = *b"HTTP/1.1 000 ";
+    let [.., hundreds, tens, ones, _] = &mut begin;
+    for (place, digit) in [
+        (hundreds, status / 100 % 10),
+        (tens, status / 10 % 10),
+        (ones, status % 10),
+    ] {
+        *place = b'0'.wrapping_add(u8::try_from(digit).unwrap_or_default());
+    }
+    out.put_slice(&begin);
     let standard = || {
         StatusCode::from_u16(status)
             .ok()
