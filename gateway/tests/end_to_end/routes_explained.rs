@@ -126,6 +126,14 @@ fn routes(folder: &Folder, upstream: &str) -> String {
         .replace("KEYS", &keys.display().to_string())
 }
 
+/// The configuration in a file, for no gateway that runs.
+fn unserved() -> (Folder, std::path::PathBuf) {
+    let folder = Folder::new();
+    let launch = Launch::new(Driver::Epoll).rest(&routes(&folder, "192.0.2.1:80"));
+    let file = written(&folder, &launch);
+    (folder, file)
+}
+
 /// Lines of a head but for what is of the moment.
 fn lasting(head: &str) -> Vec<String> {
     let moment = |line: &&str| {
@@ -211,9 +219,7 @@ on_both_drivers! {
 
 #[test]
 fn each_route_that_lost_says_why() {
-    let folder = Folder::new();
-    let launch = Launch::new(Driver::Epoll).rest(&routes(&folder, "192.0.2.1:80"));
-    let file = written(&folder, &launch);
+    let (_folder, file) = unserved();
     let key = format!("X-Api-Key: {KEY}");
     let (code, text, _) = explain(
         &file,
@@ -269,9 +275,7 @@ fn each_route_that_lost_says_why() {
 
 #[test]
 fn each_filter_says_what_it_would_do() {
-    let folder = Folder::new();
-    let launch = Launch::new(Driver::Epoll).rest(&routes(&folder, "192.0.2.1:80"));
-    let file = written(&folder, &launch);
+    let (_folder, file) = unserved();
     let key = format!("X-Api-Key: {KEY}");
     let (code, text, _) = explain(
         &file,
@@ -314,9 +318,7 @@ fn each_filter_says_what_it_would_do() {
 
 #[test]
 fn wrong_usage_and_configurations_have_codes_of_their_own() {
-    let folder = Folder::new();
-    let launch = Launch::new(Driver::Epoll).rest(&routes(&folder, "192.0.2.1:80"));
-    let file = written(&folder, &launch);
+    let (folder, file) = unserved();
     for arguments in [
         &[][..],
         &["GET"],

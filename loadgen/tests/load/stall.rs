@@ -7,49 +7,60 @@
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use crate::support::{self, DRIVERS, read_head, run, scripted};
+use crate::support::{self, DRIVERS, Run, read_head, run, scripted};
 
-const STALL: Duration = Duration::from_millis(200);
-
-/// A server that answers at once, but for one request that it keeps for `STALL`.
-fn stalling() -> String {
-    scripted(|_, stream| {
+/// A server that answers at once, but for its `number`th request, which it keeps for `stall`. It tells when each came and when
+/// its answer went.
+fn stalling(number: u32, stall: Duration) -> (String, Receiver<(Instant, Instant)>) {
+    let (times, noted) = channel();
+    let address = scripted(move |_, stream| {
         let mut served = 0;
         while read_head(stream).is_some() {
+            let came = Instant::now();
             served += 1;
-            if served == 300 {
+            if served == number {
                 let (_never, nothing) = channel::<()>();
-                let _ = nothing.recv_timeout(STALL);
+                let _ = nothing.recv_timeout(stall);
             }
+            let went = Instant::now();
             if stream.write_all(support::OK).is_err() {
                 return;
             }
+            let _ignored = times.send((came, went));
         }
-    })
+    });
+    (address, noted)
+}
+
+/// 1000 requests a second on one connection.
+fn run_on_one_connection(driver: &str, address: &str, duration: &str) -> Run {
+    let url = format!("http://{address}/");
+    let run = run(&[
+        "--driver",
+        driver,
+        "--rate",
+        "1k",
+        "-d",
+        duration,
+        "-t",
+        "1",
+        "-c",
+        "1",
+        "--connections-max",
+        "1",
+        &url,
+    ]);
+    assert_eq!(run.code, 0, "{:#}", run.report);
+    run
 }
 
 #[test]
 fn a_stall_is_charged_to_every_request_that_was_due_in_it() {
     for driver in DRIVERS {
-        let url = format!("http://{}/", stalling());
-        // 1000 requests at 1000/s on one connection. While the server stalls for 200 ms, 200 are due; the k-th of them
-        // waits 200 - k ms and so a tenth of all waits 100 ms or more.
-        let run = run(&[
-            "--driver",
-            driver,
-            "--rate",
-            "1k",
-            "-d",
-            "1s",
-            "-t",
-            "1",
-            "-c",
-            "1",
-            "--connections-max",
-            "1",
-            &url,
-        ]);
-        assert_eq!(run.code, 0, "{:#}", run.report);
+        let (address, _noted) = stalling(300, Duration::from_millis(200));
+        // While the server stalls for 200 ms, 200 requests are due; the k-th of them waits 200 - k ms and so a tenth of all
+        // waits 100 ms or more.
+        let run = run_on_one_connection(driver, &address, "1s");
         assert_eq!(run.report["latency_from_intended"]["count"], 1000);
         let p90_us = run.number("/latency_from_intended/p90_us");
         assert!((98_000.0..150_000.0).contains(&p90_us), "{:#}", run.report);
@@ -65,50 +76,12 @@ fn a_stall_is_charged_to_every_request_that_was_due_in_it() {
     }
 }
 
-/// A server that stalls once for 100 ms and tells when each request came and when its answer went.
-fn noting() -> (String, Receiver<(Instant, Instant)>) {
-    let (times, noted) = channel();
-    let address = scripted(move |_, stream| {
-        let mut served = 0;
-        while read_head(stream).is_some() {
-            let came = Instant::now();
-            served += 1;
-            if served == 1000 {
-                let (_never, nothing) = channel::<()>();
-                let _ = nothing.recv_timeout(Duration::from_millis(100));
-            }
-            let went = Instant::now();
-            if stream.write_all(support::OK).is_err() {
-                return;
-            }
-            let _ignored = times.send((came, went));
-        }
-    });
-    (address, noted)
-}
-
 #[test]
 fn a_stall_of_100_ms_shows_in_the_999th_thousandth_as_the_server_saw_it() {
     for driver in DRIVERS {
-        let (address, noted) = noting();
-        let url = format!("http://{address}/");
+        let (address, noted) = stalling(1000, Duration::from_millis(100));
         // The 100 requests that are due in it are one in twenty; the two slowest are above the 99.9th percentile.
-        let run = run(&[
-            "--driver",
-            driver,
-            "--rate",
-            "1k",
-            "-d",
-            "2s",
-            "-t",
-            "1",
-            "-c",
-            "1",
-            "--connections-max",
-            "1",
-            &url,
-        ]);
-        assert_eq!(run.code, 0, "{:#}", run.report);
+        let run = run_on_one_connection(driver, &address, "2s");
         let times: Vec<(Instant, Instant)> = noted.try_iter().collect();
         assert_eq!(times.len(), 2000);
         // wrk2's method, from the server's side: the n-th request is due n milliseconds after the first. The generator's
