@@ -242,7 +242,8 @@ class Instance:
                 connection.request("GET", "/bytes/1", headers={"X-Client": "0"})
                 status = connection.getresponse().status
                 connection.close()
-                if status in (200, 429):
+                # Also where it asks for more than this: whether it answers a case rightly is looked at later.
+                if status in (200, 401, 429):
                     return None
             except (OSError, http.client.HTTPException):
                 pass
