@@ -1,5 +1,10 @@
 //! Octet classes and small scans. Tables are built at compile time.
 
+/// A 1 in each octet, and the highest bit of each.
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGH: u64 = 0x8080_8080_8080_8080;
+const HIGH_OFF: u64 = !HIGH;
+
 /// `tchar` of RFC 9110 section 5.6.2.
 pub(super) const fn is_token(byte: u8) -> bool {
     matches!(byte,
@@ -67,8 +72,6 @@ pub(super) const fn hex_value(digit: u8) -> Option<u8> {
 ///
 /// Eight octets a step. Each mask may mark octets behind a true hit, never before it, so the lowest mark is true.
 pub(super) fn next_control(bytes: &[u8], from: usize) -> Option<(usize, u8)> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
     let rest = bytes.get(from..)?;
     let (words, tail) = rest.as_chunks::<8>();
     let mut at = from;
@@ -91,9 +94,70 @@ pub(super) fn next_control(bytes: &[u8], from: usize) -> Option<(usize, u8)> {
         .map(|&byte| (at.wrapping_add(offset), byte))
 }
 
+/// Whether two names are the same but for ASCII case: as `eq_ignore_ascii_case`, which looks at an octet a step, eight a step.
+pub(super) fn is_same_name(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    let same = |(one, other): (&[u8; 8], &[u8; 8])| {
+        // Most are written alike.
+        one == other || lower(u64::from_le_bytes(*one)) == lower(u64::from_le_bytes(*other))
+    };
+    let (Some(last), Some(other_last)) = (one.last_chunk(), other.last_chunk()) else {
+        return one.eq_ignore_ascii_case(other);
+    };
+    let mut words = one.as_chunks().0.iter().zip(other.as_chunks().0);
+    // The last eight overlap with those before them.
+    same((last, other_last)) && words.all(same)
+}
+
+/// Eight octets with the capitals among them made small.
+const fn lower(word: u64) -> u64 {
+    let low = word & HIGH_OFF;
+    // Neither sum is above 0xff, so no octet touches the next.
+    let from_a = low.wrapping_add(ONES.wrapping_mul(0x80 - b'A' as u64));
+    let beyond_z = low.wrapping_add(ONES.wrapping_mul(0x7f - b'Z' as u64));
+    let capitals = from_a & !beyond_z & !word & HIGH;
+    word | capitals >> 2
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    #[test]
+    fn a_capital_is_the_same_as_its_small_letter_and_nothing_else_is() {
+        for byte in 0..=255_u8 {
+            for place in 0..8 {
+                let mut text = *b"x-@[`{~1";
+                text[place] = byte;
+                let mut small = text;
+                small.make_ascii_lowercase();
+                let lowered = lower(u64::from_le_bytes(text));
+                assert_eq!(lowered.to_le_bytes(), small, "{byte} at {place}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn names_are_the_same_as_the_standard_library_says(
+            name in proptest::collection::vec(any::<u8>(), 0..40),
+            flips in proptest::collection::vec((0..40_usize, prop_oneof![Just(0x20_u8), Just(0), any::<u8>()]), 0..3),
+        ) {
+            let mut other = name.clone();
+            for (at, flip) in flips {
+                if let Some(byte) = other.get_mut(at) {
+                    *byte ^= flip;
+                }
+            }
+            prop_assert_eq!(is_same_name(&name, &other), name.eq_ignore_ascii_case(&other));
+            prop_assert!(is_same_name(&name, &name.to_ascii_uppercase()));
+            prop_assert!(!is_same_name(&name, &[&*name, b"x"].concat()));
+        }
+    }
 
     #[test]
     fn next_control_agrees_with_a_plain_search() {

@@ -2,6 +2,8 @@
 
 use httparse::Header;
 
+use super::ascii::is_same_name;
+
 /// Most fields that a head can have, whatever the configured limit; bounds the parser's stack.
 pub const FIELDS_CAP: usize = 256;
 
@@ -152,7 +154,7 @@ impl Fields {
     pub fn values<'a>(&'a self, head: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         self.list
             .iter()
-            .filter(move |field| field.name.of(head).eq_ignore_ascii_case(name))
+            .filter(move |field| is_same_name(field.name.of(head), name))
             .map(move |field| field.value.of(head))
     }
 
@@ -179,7 +181,7 @@ impl Fields {
     /// Keeps the fields called `name` from the upstream.
     pub(in crate::data) fn withhold(&mut self, head: &[u8], name: &[u8]) {
         for field in &mut self.list {
-            if field.name.of(head).eq_ignore_ascii_case(name) {
+            if is_same_name(field.name.of(head), name) {
                 field.withheld = true;
             }
         }
@@ -188,7 +190,7 @@ impl Fields {
     /// Marks the fields called `name` as named by `Connection`.
     pub(super) fn mark_named(&mut self, head: &[u8], name: &[u8]) {
         for field in &mut self.list {
-            if field.name.of(head).eq_ignore_ascii_case(name) {
+            if is_same_name(field.name.of(head), name) {
                 field.named_by_connection = true;
             }
         }
@@ -242,7 +244,7 @@ pub(super) fn classify(name: &[u8]) -> FieldKind {
     let first = name.first().map_or(0, u8::to_ascii_lowercase);
     for (known, kind) in candidates {
         // One octet tells most names apart.
-        if known.first() == Some(&first) && name.eq_ignore_ascii_case(known) {
+        if known.first() == Some(&first) && is_same_name(name, known) {
             return *kind;
         }
     }
