@@ -318,7 +318,7 @@ fn each_filter_says_what_it_would_do() {
 
 #[test]
 fn wrong_usage_and_configurations_have_codes_of_their_own() {
-    let (folder, file) = unserved();
+    let (_folder, file) = unserved();
     for arguments in [
         &[][..],
         &["GET"],
