@@ -60,7 +60,7 @@ def _differences(result, titles):
     wanted = [
         ("access-log", RINGGATE, NO_LOG, 0.8, "µs more than without"),
         ("limiter-cost", RINGGATE, UNLIMITED, 0.25, "µs more than without limits"),
-        ("features", ASKED_FOR, BARE, 1.0, "µs more than the bare path"),
+        ("features-all", ASKED_FOR, BARE, 1.0, "µs more than the bare path"),
     ]
     for case, one, other, most, words in wanted:
         found = figures.paired_difference(result, case, one, other)
