@@ -54,8 +54,8 @@ pub(in crate::data) fn check(
     Ok(())
 }
 
-/// Ranges of IPv6 between two that are looked at first: those of one lie on a few lines of memory.
-const STRIDE: usize = 32;
+/// Entries of a level between two that the level above has: two lines of memory, which are compared all at once.
+const STRIDE: usize = 16;
 
 /// What is said of every address of both families.
 #[derive(Debug)]
@@ -65,11 +65,66 @@ pub struct NetworkTable {
     /// The second half of the first address of each range. Every first half has a range that begins with it.
     v4: Box<[u16]>,
     v4_denies: Bits,
-    /// Every [`STRIDE`]th of `v6`.
-    v6_index: Box<[u128]>,
-    /// The first address of each range; the first is `::`.
-    v6: Box<[u128]>,
+    v6: V6Ranges,
     v6_denies: Bits,
+}
+
+/// Ranges of IPv6 by their first addresses; the first is `::`.
+#[derive(Debug)]
+struct V6Ranges {
+    /// The first halves of the addresses; each level has every [`STRIDE`]th entry of the one before.
+    levels: Vec<Box<[u64]>>,
+    /// The second halves.
+    low: Box<[u64]>,
+}
+
+impl V6Ranges {
+    fn new(firsts: impl Iterator<Item = u128>) -> Self {
+        let (high, low): (Vec<u64>, Vec<u64>) = firsts.map(halves).unzip();
+        let mut levels = vec![high.into_boxed_slice()];
+        while let Some(last) = levels.last()
+            && last.len() > STRIDE
+        {
+            let above = last.iter().step_by(STRIDE).copied().collect();
+            levels.push(above);
+        }
+        Self {
+            levels,
+            low: low.into(),
+        }
+    }
+
+    /// The index of the range that holds `address`.
+    fn find(&self, address: u128) -> usize {
+        let (high, low) = halves(address);
+        let mut at = 0;
+        for level in self.levels.iter().rev() {
+            let begin = at * STRIDE;
+            let rest = &level[begin..level.len().min(begin + STRIDE)];
+            // All of them: a search by halves would be taken by surprise at each step.
+            let not_above = rest.iter().filter(|&&first| first <= high).count();
+            // The first one is not above it: that is why this place is looked at.
+            at = begin + not_above.saturating_sub(1);
+        }
+        let highs = &self.levels[0];
+        if highs[at] != high {
+            return at;
+        }
+        // Of ranges that begin in the same half the second ones tell.
+        let begin = highs[..at].partition_point(|&first| first < high);
+        let after = self.low[begin..=at].partition_point(|&first| first <= low);
+        (begin + after).saturating_sub(1)
+    }
+
+    fn bytes(&self) -> usize {
+        let levels = self.levels.iter().map(|level| size_of_val(&**level));
+        levels.sum::<usize>() + size_of_val(&*self.low)
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "halves are meant")]
+const fn halves(address: u128) -> (u64, u64) {
+    ((address >> 64) as u64, address as u64)
 }
 
 impl NetworkTable {
@@ -102,9 +157,8 @@ impl NetworkTable {
             v4_index,
             v4,
             v4_denies,
-            v6_index: v6.iter().step_by(STRIDE).map(|(first, _)| *first).collect(),
             v6_denies: v6.iter().map(|(_, verdict)| *verdict).collect(),
-            v6: v6.into_iter().map(|(first, _)| first).collect(),
+            v6: V6Ranges::new(v6.into_iter().map(|(first, _)| first)),
         }
     }
 
@@ -121,14 +175,7 @@ impl NetworkTable {
                 let after = self.v4[begin..end].partition_point(|first| *first <= low);
                 self.v4_denies.verdict((begin + after).saturating_sub(1))
             }
-            IpAddr::V6(v6) => {
-                let address = v6.to_bits();
-                let block = self.v6_index.partition_point(|first| *first <= address);
-                let begin = block.saturating_sub(1) * STRIDE;
-                let end = (begin + STRIDE).min(self.v6.len());
-                let after = self.v6[begin..end].partition_point(|first| *first <= address);
-                self.v6_denies.verdict((begin + after).saturating_sub(1))
-            }
+            IpAddr::V6(v6) => self.v6_denies.verdict(self.v6.find(v6.to_bits())),
         }
     }
 
@@ -138,8 +185,7 @@ impl NetworkTable {
         size_of_val(&*self.v4_index)
             + size_of_val(&*self.v4)
             + size_of_val(&*self.v4_denies.0)
-            + size_of_val(&*self.v6_index)
-            + size_of_val(&*self.v6)
+            + self.v6.bytes()
             + size_of_val(&*self.v6_denies.0)
     }
 }
