@@ -114,9 +114,9 @@ pub(super) fn is_same_name(one: &[u8], other: &[u8]) -> bool {
 /// Eight octets with the capitals among them made small.
 const fn lower(word: u64) -> u64 {
     let low = word & HIGH_OFF;
-    // Neither sum is above 0xff, so no octet touches the next.
-    let from_a = low.wrapping_add(ONES.wrapping_mul(0x80 - b'A' as u64));
-    let beyond_z = low.wrapping_add(ONES.wrapping_mul(0x7f - b'Z' as u64));
+    // Reach 0x80 from `A` on, and beyond `Z`. Neither sum is above 0xff, so no octet touches the next.
+    let from_a = low.wrapping_add(ONES.wrapping_mul(0x3f));
+    let beyond_z = low.wrapping_add(ONES.wrapping_mul(0x25));
     let capitals = from_a & !beyond_z & !word & HIGH;
     word | capitals >> 2
 }
