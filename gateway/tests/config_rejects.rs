@@ -55,6 +55,8 @@ macro_rules! rejects {
 mod auth;
 #[path = "config_rejects/filters.rs"]
 mod filters;
+#[path = "config_rejects/forward_auth.rs"]
+mod forward_auth;
 
 rejects! {
     // Exceptions to rules.
@@ -96,7 +98,7 @@ rejects! {
     an_unknown_section_with_the_nearest_name(LISTENING, "[runtme]") =>
         ["2:2: error: runtme: unknown key; did you mean `runtime`?"];
     an_unknown_key_with_nothing_near(LISTENING, "zzz = 1") =>
-        ["2:1: error: zzz: unknown key; known keys: version, runtime, admin, log, client_ip, listeners, upstreams, limits, network_lists, cors, filters, security_headers, bans, consumers, api_keys, jwt, basic_auth, routes"];
+        ["2:1: error: zzz: unknown key; known keys: version, runtime, admin, log, client_ip, listeners, upstreams, limits, network_lists, cors, filters, security_headers, bans, consumers, api_keys, jwt, basic_auth, forward_auth, routes"];
     an_unknown_key_with_the_nearest_name(LISTENER, "max_conections = 5") =>
         ["4:1: error: listeners.max_conections: unknown key; did you mean `max_connections`?"];
     a_key_of_a_later_version(LISTENER, r#"tls = {}"#) =>

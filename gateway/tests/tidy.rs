@@ -90,6 +90,7 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
     (
         "forward",
         &[
+            "auth",
             "body",
             "codec",
             "connection",
@@ -103,7 +104,7 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
             "upstream",
             "worker",
         ],
-        "the exchange: both ends and both bodies; an upgrade makes a tunnel of them; a choice by key finds it as limits do",
+        "the exchange: both ends and both bodies; an upgrade makes a tunnel of them; a choice by key finds it as limits do; an authenticator elsewhere is asked by a subrequest",
     ),
     (
         "log",

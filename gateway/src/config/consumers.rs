@@ -60,15 +60,16 @@ pub(super) fn read_groups(section: &Section<'_>, key: &List<Text<String>>) -> Ve
             format!("at most {GROUPS_MAX} groups; found {found}"),
         );
     }
+    note_twice(section, key.name, &groups);
+    groups.into_iter().map(|group| group.value).collect()
+}
+
+/// Notes every element of a list that is there before.
+pub(super) fn note_twice(section: &Section<'_>, key: &str, list: &[Located<String>]) {
     let mut seen = HashSet::new();
-    for group in &groups {
-        if !seen.insert(&group.value) {
-            section.problem_at(
-                group.at,
-                key.name,
-                format!("{} is there twice", group.shown()),
-            );
+    for each in list {
+        if !seen.insert(&each.value) {
+            section.problem_at(each.at, key, format!("{} is there twice", each.shown()));
         }
     }
-    groups.into_iter().map(|group| group.value).collect()
 }

@@ -11,6 +11,17 @@ use super::limit_key::token;
 use super::resolved::HostPattern;
 use super::section::{Located, Section};
 
+/// Response fields that only a policy in force writes.
+pub const CORS_FIELDS: [&str; 7] = [
+    "access-control-allow-credentials",
+    "access-control-allow-headers",
+    "access-control-allow-methods",
+    "access-control-allow-origin",
+    "access-control-allow-private-network",
+    "access-control-expose-headers",
+    "access-control-max-age",
+];
+
 /// Most origins, methods or names of fields of a policy, each.
 const LIST_MAX: usize = 256;
 

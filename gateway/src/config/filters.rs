@@ -262,6 +262,8 @@ pub(super) static FILTERS: List<Text<String>> = List {
 pub(super) struct Names<'a> {
     /// Policies for pages of other origins.
     pub cors: BTreeMap<&'a str, usize>,
+    /// Whether each of those is enforced.
+    pub enforced_cors: Vec<bool>,
     /// Response fields for browsers.
     pub security_headers: BTreeMap<&'a str, usize>,
     /// What requests must be like.

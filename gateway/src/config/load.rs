@@ -8,16 +8,17 @@ use toml::de::DeTable;
 
 use super::credentials::Named;
 use super::error::{ConfigErrors, Position};
+use super::filters::FilterMode;
 use super::key::{Key, Keys, Nested};
 use super::kind::Integer;
 use super::resolved::{
     AdminConfig, AuthenticatorConfig, ClientIpConfig, Config, KeyPart, LimitConfig, ListenerConfig,
-    ProxyProtocol,
+    ProxyProtocol, UpstreamConfig,
 };
 use super::section::{Located, Reader, Section};
 use super::{
-    api_keys, bans, basic_auth, consumers, cors, filters, jwt, limits, listeners, network_lists,
-    routes, runtime, security_headers, telemetry, upstreams,
+    api_keys, bans, basic_auth, consumers, cors, filters, forward_auth, jwt, limits, listeners,
+    network_lists, routes, runtime, security_headers, telemetry, upstreams,
 };
 
 /// The format that this version reads.
@@ -50,6 +51,7 @@ pub(super) static KEYS: Keys = Keys {
         &API_KEYS,
         &JWT,
         &BASIC_AUTH,
+        &FORWARD_AUTH,
         &ROUTES,
     ],
     unsupported: &["include", "auth", "tracing", "store", "tls", "acme"],
@@ -149,6 +151,13 @@ static BASIC_AUTH: Nested = Nested {
     expects: "tables by name: [basic_auth.NAME]",
     absent: "none",
     text: "Names and passwords, see `[basic_auth.NAME]`.",
+};
+
+static FORWARD_AUTH: Nested = Nested {
+    name: "forward_auth",
+    expects: "tables by name: [forward_auth.NAME]",
+    absent: "none",
+    text: "Servers that judge callers, see `[forward_auth.NAME]`.",
 };
 
 static ROUTES: Nested = Nested {
@@ -339,7 +348,7 @@ fn decode<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Confi
     let security_headers =
         security_headers::read(top.named_tables(&SECURITY_HEADERS, &security_headers::KEYS));
     let consumers = consumers::read(top.named_tables(&CONSUMERS, &consumers::KEYS));
-    let authenticators = read_authenticators(&top, &limits);
+    let authenticators = read_authenticators(&top, &limits, &upstreams);
     let names = routes::Names {
         upstreams: indices(&upstreams, |each| &each.name),
         limits: indices(&limits, |each| &each.name),
@@ -349,8 +358,13 @@ fn decode<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Confi
             .collect(),
         network_lists: indices(&network_lists, |each| &each.name),
         authenticators: indices(&authenticators, |each| &each.name),
+        authenticator_list: &authenticators,
         filters: filters::Names {
             cors: indices(&cors, |each| &each.name),
+            enforced_cors: cors
+                .iter()
+                .map(|each| each.mode == FilterMode::Enforce)
+                .collect(),
             filters: indices(&filters, |each| &each.name),
             security_headers: indices(&security_headers, |each| &each.name),
         },
@@ -376,7 +390,11 @@ fn decode<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Confi
 }
 
 /// Authenticators of all kinds, in the order in which they are counted.
-fn read_authenticators(top: &Section<'_>, limits: &[LimitConfig]) -> Vec<AuthenticatorConfig> {
+fn read_authenticators(
+    top: &Section<'_>,
+    limits: &[LimitConfig],
+    upstreams: &[UpstreamConfig],
+) -> Vec<AuthenticatorConfig> {
     let mut all = Named::default();
     api_keys::read(top.named_tables(&API_KEYS, &api_keys::KEYS), &mut all);
     jwt::read(
@@ -385,6 +403,8 @@ fn read_authenticators(top: &Section<'_>, limits: &[LimitConfig]) -> Vec<Authent
         &mut all,
     );
     basic_auth::read(top.named_tables(&BASIC_AUTH, &basic_auth::KEYS), &mut all);
+    let sections = top.named_tables(&FORWARD_AUTH, &forward_auth::KEYS);
+    forward_auth::read(sections, upstreams, &mut all);
     all.list
 }
 

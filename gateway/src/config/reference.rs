@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 
 use super::key::{Keys, Row};
 use super::{
-    api_keys, bans, basic_auth, consumers, cors, filters, health, jwt, limits, listeners, load,
-    network_lists, respond, retry, rewrite, routes, runtime, security_headers, telemetry,
-    upstreams,
+    api_keys, bans, basic_auth, consumers, cors, filters, forward_auth, health, jwt, limits,
+    listeners, load, network_lists, respond, retry, rewrite, routes, runtime, security_headers,
+    telemetry, upstreams,
 };
 
 /// The sections in the order of the page.
-static SECTIONS: [&Keys; 29] = [
+static SECTIONS: [&Keys; 30] = [
     &load::KEYS,
     &runtime::KEYS,
     &telemetry::ADMIN_KEYS,
@@ -34,6 +34,7 @@ static SECTIONS: [&Keys; 29] = [
     &api_keys::KEYS,
     &jwt::KEYS,
     &basic_auth::KEYS,
+    &forward_auth::KEYS,
     &routes::KEYS,
     &respond::KEYS,
     &rewrite::REDIRECT_KEYS,
@@ -136,6 +137,9 @@ mod tests {
             ),
             "[basic_auth.NAME]" => format!("{listener}{header}\nfile = '/dev/null'\n{lines}"),
             "[api_keys.NAME]" => format!("{listener}{header}\nfile = '/dev/null'\n{lines}"),
+            "[forward_auth.NAME]" => {
+                format!("{listener}{upstream}{header}\nupstream = 'NAME'\n{lines}")
+            }
             "limits.NAME.overrides" => {
                 format!(
                     "{listener}[limits.a]\nrate = '5/s'\n[[limits.a.overrides]]\nkey = '::1'\nmode = 'off'\n{lines}"

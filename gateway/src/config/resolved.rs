@@ -25,6 +25,7 @@ use super::bans::BanConfig;
 use super::basic_auth::BasicConfig;
 use super::cors::CorsConfig;
 use super::filters::FilterConfig;
+use super::forward_auth::ForwardAuthConfig;
 use super::health::{HealthConfig, OutlierConfig};
 use super::jwt::JwtConfig;
 use super::network_lists::NetworkListConfig;
@@ -102,6 +103,8 @@ pub enum AuthenticatorKind {
     Jwt(Box<JwtConfig>),
     /// One of `[basic_auth.NAME]`.
     Basic(BasicConfig),
+    /// One of `[forward_auth.NAME]`.
+    Forward(Box<ForwardAuthConfig>),
 }
 
 macro_rules! algorithms {

@@ -21,7 +21,7 @@ use super::template::{Piece, Template, Variable};
 const EDITS_MAX: usize = 32;
 
 /// Request fields that the gateway itself writes, besides those of [`OWN_FIELDS`].
-const OWN_REQUEST_FIELDS: [&str; 15] = [
+pub(super) const OWN_REQUEST_FIELDS: [&str; 15] = [
     "expect",
     "forwarded",
     "host",
@@ -229,11 +229,13 @@ fn bind(section: &Section<'_>, key: &str, template: &mut Located<Template>, path
     }
 }
 
-/// Reads `request_headers` or `response_headers` of a route with this path.
+/// Reads `request_headers` or `response_headers` of a route with this path. `taken`: fields that something else of the
+/// route writes in this direction, and what.
 pub(super) fn read_edits(
     section: &Section<'_>,
     path: &PathPattern,
     is_request: bool,
+    taken: &[(&str, &str)],
 ) -> HeaderEdits {
     let kind = TemplateText {
         expects: "a string",
@@ -242,7 +244,11 @@ pub(super) fn read_edits(
     let mut names: Vec<String> = Vec::new();
     let mut check = |key: &str, name: &str, at: usize| {
         let own = |own: &&str| own.eq_ignore_ascii_case(&name.replace('_', "-"));
-        let problem = if HeaderName::from_bytes(name.as_bytes()).is_err() {
+        let mut written = taken.iter().filter(|(taken, _)| own(taken));
+        let by = written.next().filter(|_| is_request || key != REMOVE.name);
+        let problem = if let Some((_, by)) = by {
+            by
+        } else if HeaderName::from_bytes(name.as_bytes()).is_err() {
             "is not a header name"
         } else if OWN_FIELDS.iter().any(own) || is_request && OWN_REQUEST_FIELDS.iter().any(own) {
             "is written by the gateway itself"

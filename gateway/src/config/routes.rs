@@ -8,13 +8,15 @@ use std::time::Duration;
 use super::address::parse_name;
 use super::conditions;
 use super::consumers::{GROUP_KIND, read_groups};
-use super::filters;
+use super::cors::CORS_FIELDS;
+use super::filters::{self, RouteFilters};
+use super::forward_auth::ForwardAuthConfig;
 use super::key::{Key, Keys, List, Nested, Optional, Required};
 use super::kind::{Flag, Or, Size, Text, Time};
 use super::matching::PathPattern;
 use super::resolved::{
-    AccessConfig, Action, ROUTE_AUTH_MAX, ROUTE_LIMITS_MAX, ROUTE_NETWORK_LISTS_MAX, Rewrite,
-    RouteConfig,
+    AccessConfig, Action, AuthenticatorConfig, AuthenticatorKind, ROUTE_AUTH_MAX, ROUTE_LIMITS_MAX,
+    ROUTE_NETWORK_LISTS_MAX, Rewrite, RouteConfig,
 };
 use super::respond;
 use super::rewrite;
@@ -246,8 +248,31 @@ pub(super) struct Names<'a> {
     pub network_lists: BTreeMap<&'a str, usize>,
     /// Authenticators with their indices.
     pub authenticators: BTreeMap<&'a str, usize>,
+    /// What they are.
+    pub authenticator_list: &'a [AuthenticatorConfig],
     /// Filters.
     pub filters: filters::Names<'a>,
+}
+
+impl<'a> Names<'a> {
+    /// Those of these authenticators that are asked by a subrequest.
+    fn forward(&self, auth: &[usize]) -> impl Iterator<Item = (&'a str, &'a ForwardAuthConfig)> {
+        let list = self.authenticator_list;
+        auth.iter().filter_map(move |&index| match list.get(index) {
+            Some(AuthenticatorConfig {
+                name,
+                kind: AuthenticatorKind::Forward(config),
+                ..
+            }) => Some((&**name, &**config)),
+            _ => None,
+        })
+    }
+
+    /// The authenticator of a route that has this one alone, which does not say who its callers are.
+    fn tells_nobody(&self, access: &AccessConfig) -> Option<&'a str> {
+        let (name, config) = self.forward(&access.auth).next()?;
+        (access.auth.len() == 1 && config.consumer.is_none()).then_some(name)
+    }
 }
 
 /// Reads every route; notes names and places that come twice.
@@ -278,8 +303,15 @@ pub(super) fn read(sections: &[Section<'_>], names: &Names<'_>) -> Vec<RouteConf
                 note_taken_places(section, place, &conditions, &shown, &mut taken);
             }
             let path = path.map_or_else(|| PathPattern::Prefix("/".into()), |path| path.value);
+            let filters = filters::read_route(section, &names.filters);
+            let access = read_access(section, names);
             let edits = |key, is_request| {
-                rewrite::read_edits(&section.table(key, &rewrite::EDIT_KEYS), &path, is_request)
+                let taken = match is_request {
+                    true => copied_fields(&access, names),
+                    false => cors_fields(&filters, names),
+                };
+                let section = section.table(key, &rewrite::EDIT_KEYS);
+                rewrite::read_edits(&section, &path, is_request, &taken)
             };
             RouteConfig {
                 name: name.map_or_else(String::new, |name| name.value),
@@ -293,9 +325,9 @@ pub(super) fn read(sections: &[Section<'_>], names: &Names<'_>) -> Vec<RouteConf
                 ignore_case,
                 conditions,
                 network_lists: read_network_lists(section, names),
-                filters: filters::read_route(section, &names.filters),
-                access: read_access(section, names),
-                limits: read_limits(section, names),
+                limits: read_limits(section, &access, names),
+                filters,
+                access,
                 max_body: section.get(&MAX_BODY),
                 timeout: section.get(&TIMEOUT),
                 upgrade: section
@@ -307,6 +339,26 @@ pub(super) fn read(sections: &[Section<'_>], names: &Names<'_>) -> Vec<RouteConf
             }
         })
         .collect()
+}
+
+/// Fields of the request that an authenticator of the route writes.
+fn copied_fields<'a>(access: &AccessConfig, names: &Names<'a>) -> Vec<(&'a str, &'a str)> {
+    let configs = names.forward(&access.auth);
+    let copied = configs.flat_map(|(_, config)| &config.copy);
+    let by =
+        "is what an authenticator of the route copies from its answer (`copy_response_headers`)";
+    copied.map(|name| (&**name, by)).collect()
+}
+
+/// Fields of the response that the route's policy for other origins writes.
+fn cors_fields<'a>(filters: &RouteFilters, names: &Names<'a>) -> Vec<(&'a str, &'a str)> {
+    let enforced = &names.filters.enforced_cors;
+    let is_enforced = filters
+        .cors
+        .is_some_and(|index| enforced.get(index) == Some(&true));
+    let by = "is written by the policy in `cors`; say it there, or leave `cors` out";
+    let fields = CORS_FIELDS.iter().filter(|_| is_enforced);
+    fields.map(|name| (*name, by)).collect()
 }
 
 fn read_action(
@@ -428,6 +480,7 @@ fn read_access(section: &Section<'_>, names: &Names<'_>) -> AccessConfig {
             "an empty array; to let in every caller leave the key out",
         );
     }
+    check_forward(section, &access, names);
     if access.optional && !access.groups.is_empty() {
         section.problem(
             AUTH_OPTIONAL.name,
@@ -437,7 +490,35 @@ fn read_access(section: &Section<'_>, names: &Names<'_>) -> AccessConfig {
     access
 }
 
-fn read_limits(section: &Section<'_>, names: &Names<'_>) -> Vec<usize> {
+/// Notes what cannot be beside an authenticator that is asked by a subrequest.
+fn check_forward(section: &Section<'_>, access: &AccessConfig, names: &Names<'_>) {
+    let mut all = names.forward(&access.auth);
+    let Some((name, config)) = all.next() else {
+        return;
+    };
+    if all.next().is_some() {
+        let message = "a route asks one [forward_auth.NAME] at most";
+        section.problem(AUTH.name, message);
+    }
+    if access.optional {
+        let message =
+            format!("`{name}` is asked about requests without credentials too, and decides");
+        section.problem(AUTH_OPTIONAL.name, message);
+    }
+    if !access.groups.is_empty() && config.lets_in {
+        let message = format!(
+            "callers that `{name}` lets in unjudged (`on_error`) are in none of the `groups`"
+        );
+        section.problem(GROUPS.name, message);
+    }
+    if !access.groups.is_empty() && config.consumer.is_none() {
+        let message =
+            format!("callers that `{name}` lets in have no groups; write `consumer_header` there");
+        section.problem(GROUPS.name, message);
+    }
+}
+
+fn read_limits(section: &Section<'_>, access: &AccessConfig, names: &Names<'_>) -> Vec<usize> {
     let limits = &names.limits;
     let mut indices: Vec<usize> = Vec::new();
     for name in section.list(&LIMITS) {
@@ -447,6 +528,15 @@ fn read_limits(section: &Section<'_>, names: &Names<'_>) -> Vec<usize> {
         if names.identity_limits.get(index) == Some(&true) && !section.has(AUTH.name) {
             let message = format!(
                 "{} counts by who the caller is, which nobody knows without `auth`",
+                name.shown()
+            );
+            section.problem_at(name.at, LIMITS.name, message);
+        }
+        if let Some(authenticator) = names.tells_nobody(access)
+            && names.identity_limits.get(index) == Some(&true)
+        {
+            let message = format!(
+                "{} counts by who the caller is, which `{authenticator}` does not say without `consumer_header`",
                 name.shown()
             );
             section.problem_at(name.at, LIMITS.name, message);

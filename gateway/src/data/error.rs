@@ -1,9 +1,10 @@
 //! Everything that can end a request other than its answer: whose fault it is, its name, its status.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::Why;
-use super::auth::Denied;
+use super::auth::{Denied, Refusal as AuthRefusal};
 use super::codec::{ChunkError, HeadError, PathError, RequestError, ResponseError};
 use super::filter::ban::Banned;
 use super::filter::rules::Refused;
@@ -28,12 +29,16 @@ pub(super) enum Error {
     MethodNotAllowed(Methods),
     /// Nobody knows the caller.
     Unauthorized(Denied),
-    /// The password for the authenticator with this index has to be verified first.
+    /// The authenticator with this index has to be waited for first: it verifies a password, or is asked elsewhere.
     Unverified(usize),
     /// Too many passwords wait for that.
     PasswordsBusy,
     /// There are no keys to verify a token with.
     KeysMissing,
+    /// An authenticator elsewhere refused it with this status; the client gets its answer.
+    AuthRefused(u16, Rc<AuthRefusal>),
+    /// An authenticator elsewhere could not be asked; why.
+    AuthSilent(&'static str),
     /// The caller is known and may not; why.
     Forbidden(&'static str),
     /// The head is longer than the route takes.
@@ -111,7 +116,10 @@ impl Error {
             Self::NoRoute => 404,
             Self::MethodNotAllowed(_) => 405,
             Self::Unauthorized(_) => 401,
-            Self::Unverified(_) | Self::PasswordsBusy | Self::KeysMissing => 503,
+            Self::Unverified(_) | Self::PasswordsBusy | Self::KeysMissing | Self::AuthSilent(_) => {
+                503
+            }
+            Self::AuthRefused(status, _) => *status,
             Self::Forbidden(_) => 403,
             Self::Banned(banned) => return banned.status,
             Self::HostUnlisted => 421,
@@ -147,7 +155,8 @@ impl Error {
             Self::Unauthorized(denied) => denied.reason,
             Self::Unverified(_) | Self::PasswordsBusy => "passwords_busy",
             Self::KeysMissing => "token_keys_missing",
-            Self::Forbidden(reason) => reason,
+            Self::AuthRefused(status, _) => AuthRefusal::reason(*status),
+            Self::Forbidden(reason) | Self::AuthSilent(reason) => reason,
             Self::Banned(_) => "banned",
             Self::HostUnlisted => "host_unlisted",
             Self::Filtered(_, refused) => refused.name(),
@@ -190,7 +199,11 @@ impl Error {
             Self::NoRoute | Self::MethodNotAllowed(_) => End::NoRoute,
             Self::Unauthorized(_) => End::Unauthorized,
             Self::Unverified(_) | Self::PasswordsBusy | Self::KeysMissing => End::Overloaded,
-            Self::Forbidden(_) => End::Forbidden,
+            Self::AuthRefused(401, _) => End::Unauthorized,
+            Self::Forbidden(_) | Self::AuthRefused(403, _) => End::Forbidden,
+            // It was told where to go, as the authenticator has it.
+            Self::AuthRefused(..) => End::Ok,
+            Self::AuthSilent(_) => End::AuthUnavailable,
             Self::Banned(_) => End::Banned,
             Self::HostUnlisted => End::NoRoute,
             Self::Filtered(..) => End::Filtered,

@@ -3,11 +3,13 @@
 
 use std::cell::RefCell;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::Instant;
 
 use runtime::Buf;
 
-use super::auth::{Caller, PASSWORD_WRONG, Tables, Verified};
+use super::auth::Known::Elsewhere;
+use super::auth::{Caller, Identity, PASSWORD_WRONG, Tables, Verdict, Verified};
 use super::client::Peer;
 use super::codec::{HeadScanner, Method, Version};
 use super::error::Error;
@@ -22,7 +24,10 @@ use super::request::{
 };
 use super::respond::{Answer, Content};
 use super::route::{Asked, Captures, RouteIndex, RouteTable, Unmet, Watch};
-use crate::config::{Action, Conditions, FixedResponse, PathPattern, ROUTE_AUTH_MAX, RouteConfig};
+use crate::config::{
+    Action, AskTarget, Conditions, FixedResponse, ForwardAuthConfig, PathPattern, ROUTE_AUTH_MAX,
+    RouteConfig,
+};
 use crate::telemetry::top::LabelPart;
 use crate::telemetry::{FilterOutcome, NetworkOutcome};
 
@@ -60,6 +65,9 @@ pub struct Explanation {
     pub filters: Vec<(usize, FilterOutcome)>,
     /// Who calls, where an authenticator knows.
     pub caller: Option<Known>,
+    /// The authenticator elsewhere that would be asked, by its index, with the line of the question; what follows supposes that it
+    /// lets the request in.
+    pub asks: Option<(usize, String)>,
     /// The limits that are asked.
     pub limits: Vec<Asks>,
     /// What comes of it.
@@ -201,6 +209,7 @@ pub fn explain(plan: &Plan, question: &Question<'_>) -> Explanation {
         scratch: Scratch::default(),
         record: Record::new(question.at, *REQUEST_ID, client),
         limits: Vec::new(),
+        asks: None,
     };
     asking.scratch.head = Buf::copy_of(question.head);
     let mut tried = Tried::default();
@@ -216,6 +225,7 @@ pub fn explain(plan: &Plan, question: &Question<'_>) -> Explanation {
         scratch,
         record,
         limits,
+        asks,
         ..
     } = asking;
     let came_to_routes = record.route.is_some()
@@ -223,6 +233,7 @@ pub fn explain(plan: &Plan, question: &Question<'_>) -> Explanation {
     let request = record.request.filter(|_| came_to_routes);
     let asked = request.map(|request| asked(plan, &scratch, &request, record.client));
     let identity = record.caller.as_ref().map(Caller::identity);
+    let identity = identity.filter(|identity| !identity.name.is_empty());
     Explanation {
         client: record.client,
         path: asked.map(|asked| String::from_utf8_lossy(asked.path).into_owned()),
@@ -242,6 +253,7 @@ pub fn explain(plan: &Plan, question: &Question<'_>) -> Explanation {
             plan: identity.plan.as_ref().map(ToString::to_string),
         }),
         limits,
+        asks,
         end,
     }
 }
@@ -252,6 +264,15 @@ const REQUEST_ID: &[u8; 32] = b"00000000000000000000000000000000";
 /// Reasons of refusals by the route table.
 const ROUTELESS: [&str; 3] = ["no_route", "method_not_allowed", "path_ambiguous"];
 
+/// Method and target of the question; of one that is below a path that path.
+fn question_line(config: &ForwardAuthConfig) -> String {
+    let (method, ending) = (config.method.name(), "...");
+    match &config.target {
+        AskTarget::Fixed(target) => format!("{method} {target}"),
+        AskTarget::Below(prefix) => format!("{method} {prefix}/{ending}"),
+    }
+}
+
 /// A request on its way through the steps.
 struct Asking<'a> {
     site: &'a Site<'a>,
@@ -259,6 +280,7 @@ struct Asking<'a> {
     scratch: Scratch,
     record: Record,
     limits: Vec<Asks>,
+    asks: Option<(usize, String)>,
 }
 
 impl Asking<'_> {
@@ -326,6 +348,16 @@ impl Asking<'_> {
             let Err(Error::Unverified(by)) = caller else {
                 return caller;
             };
+            if let Elsewhere(config) = &plan.authenticators[by].known {
+                // It is supposed that it lets the request in, as one of those who may.
+                self.asks = Some((by, question_line(config)));
+                let groups = &plan.routes[understood.route].config.access.groups;
+                let mut nobody = Identity::nobody();
+                nobody.groups = groups.iter().map(|group| group.as_str().into()).collect();
+                let verdict = Verdict::Is(Rc::new(nobody));
+                let _full = self.scratch.verified.try_push(Verified { by, verdict });
+                continue;
+            }
             verify_at_once(plan, &tables, &mut self.scratch, by);
         }
         identify(plan, &tables, &mut self.scratch, understood, now)
@@ -450,8 +482,8 @@ pub(super) fn verify_at_once(plan: &Plan, tables: &Tables, scratch: &mut Scratch
         let plan = (by, &plan.authenticators[by]);
         tables.remember(plan, &asked.table, &credential, &asked.user)
     });
-    let identity = identity.ok_or(PASSWORD_WRONG);
-    let _full = scratch.verified.try_push(Verified { by, identity });
+    let verdict = identity.map_or(Verdict::Wrong(PASSWORD_WRONG), Verdict::Is);
+    let _full = scratch.verified.try_push(Verified { by, verdict });
 }
 
 /// Why each other route does not serve what is asked: those that were tried as they said, the others as each would say alone.

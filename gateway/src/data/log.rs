@@ -35,6 +35,8 @@ pub(super) struct Record {
     pub(super) retries: u8,
     pub(super) limit: Option<(usize, LimitOutcome)>,
     pub(super) caller: Option<Caller>,
+    /// Why nobody has judged it, where it was let in nevertheless.
+    pub(super) unjudged: Option<&'static str>,
     /// What the page of another origin that made it is told.
     pub(super) cors: Reply,
 }
@@ -58,6 +60,7 @@ impl Record {
             retries: 0,
             limit: None,
             caller: None,
+            unjudged: None,
             cors: Reply::default(),
         }
     }
@@ -163,7 +166,7 @@ impl Record {
                 }
             },
             end: error.map_or(End::Ok, Error::end),
-            error_type: error.map_or("", Error::name),
+            error_type: error.map_or_else(|| self.unjudged.unwrap_or_default(), Error::name),
             retries: self.retries,
             consumer: self
                 .caller

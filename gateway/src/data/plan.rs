@@ -12,7 +12,7 @@ use super::auth::AuthPlan;
 use super::codec::{HeadLimits, RequestError, RequestRules, Scheme};
 use super::edit::HeaderPlan;
 use super::filter::ban::BanPlan;
-use super::filter::cors::{self, CorsPlan};
+use super::filter::cors::CorsPlan;
 use super::filter::hosts::HostSet;
 use super::filter::limit::LimitPlan;
 use super::filter::networks::NetworkList;
@@ -23,8 +23,8 @@ use super::route::RouteTable;
 use super::upstream::{AddressCell, Endpoint, Target, Upstream};
 use super::verify::{KeyAsks, Verifications};
 use crate::config::{
-    Action, ClientIpConfig, Config, EndpointAddress, FilterMode, ListenerConfig, RouteConfig,
-    UnderscoreHeaders,
+    Action, CORS_FIELDS, ClientIpConfig, Config, EndpointAddress, FilterMode, ListenerConfig,
+    RouteConfig, UnderscoreHeaders,
 };
 
 /// A configuration compiled for workers.
@@ -132,7 +132,7 @@ impl RoutePlan {
             }
         }
         if plan.enforced_cors().is_some() {
-            plan.response_headers.remove(&cors::OWN_FIELDS);
+            plan.response_headers.remove(&CORS_FIELDS);
         }
         plan
     }

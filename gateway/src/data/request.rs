@@ -76,7 +76,7 @@ pub(super) struct Scratch {
     pub(super) key_part: Vec<u8>,
     /// What is left of the query and the cookies without credentials.
     pub(super) taken_out: TakenOut,
-    /// What came of passwords that had to be verified.
+    /// What was said by authenticators that had to be waited for.
     pub(super) verified: ArrayVec<Verified, ROUTE_AUTH_MAX>,
 }
 
@@ -323,21 +323,26 @@ impl Heard for Connection {
     }
 }
 
-/// Steps 1 to 5. Waits only for a password that has to be verified.
-async fn decide(
-    connection: &Connection,
-    served: &Served,
-    scratch: &mut Scratch,
-    record: &mut Record,
-) -> Result<Decision, Error> {
-    let site = Site {
+/// Where the requests of a connection come in.
+fn site_of<'a>(connection: &'a Connection, served: &'a Served) -> Site<'a> {
+    Site {
         plan: &served.plan,
         matchers: &served.matchers,
         filters: &served.filters,
         listener: &connection.listener,
         peer: connection.peer(),
         heard: connection,
-    };
+    }
+}
+
+/// Steps 1 to 5. Waits only for an authenticator that verifies a password or asks elsewhere.
+async fn decide(
+    connection: &mut Connection,
+    served: &Served,
+    scratch: &mut Scratch,
+    record: &mut Record,
+) -> Result<Decision, Error> {
+    let site = site_of(connection, served);
     let Some(understood) = understand(&site, scratch, record, &mut ())? else {
         return Ok(Decision::Options);
     };
@@ -346,30 +351,32 @@ async fn decide(
         return Ok(Decision::Options);
     }
     ask_filters(&site, scratch, &understood)?;
-    let config = &site.plan.routes[understood.route].config;
+    let config = &served.plan.routes[understood.route].config;
     check_sizes(config, scratch.head.data(), &understood.request)?;
     let access = &config.access;
     let caller = if access.auth.is_empty() {
         None
     } else {
         let now = connection.worker.clock.unix_micros(record.started) / 1_000_000;
-        match identify(site.plan, &served.tables, scratch, &understood, now) {
+        match identify(&served.plan, &served.tables, scratch, &understood, now) {
             // In a box: no other request pays for the place of this wait.
             Err(Error::Unverified(by)) => {
                 let asked = (&understood, now, by);
-                Box::pin(guard::identify_verified(served, scratch, asked)).await?
+                let waits = guard::identify_verified(connection, served, scratch, record, asked);
+                Box::pin(waits).await?
             }
             caller => caller?,
         }
     };
     let mut key_part = std::mem::take(&mut scratch.key_part);
     let identity = caller.as_ref().map(Caller::identity);
-    let subject = subject(site.plan, scratch, &understood, identity);
+    let subject = subject(&served.plan, scratch, &understood, identity);
     let route = understood.route;
     let limited = ask_limits(connection, served, route, &subject, &mut key_part, record);
     scratch.key_part = key_part;
     record.caller = caller;
     limited?;
+    let site = site_of(connection, served);
     take_action(&site, scratch, &understood, record, |total| {
         served.next_share(total)
     })

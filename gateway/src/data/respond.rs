@@ -84,7 +84,18 @@ impl Answer<'_> {
                 table,
                 challenges,
             } => {
-                if !self.edits.removes(b"content-type") {
+                let passed = match error {
+                    Error::AuthRefused(_, refusal) => Some(&**refusal),
+                    _ => None,
+                };
+                let fields = passed.iter().flat_map(|refusal| &refusal.fields);
+                for (name, value) in fields.filter(|(name, _)| !self.edits.removes(name)) {
+                    put_line(out, name, value);
+                }
+                // A redirect needs no body.
+                let is_ours = passed.is_none_or(|refusal| refusal.body.is_none())
+                    && !(300..400).contains(&self.status);
+                if is_ours && !self.edits.removes(b"content-type") {
                     out.put_slice(b"Content-Type: application/problem+json\r\n");
                 }
                 // RFC 9110, 15.5.6: what there is instead.
@@ -106,8 +117,12 @@ impl Answer<'_> {
                 if let (Error::Limited(refusal), Some(limit)) = (error, limit) {
                     put_limit_fields(out, refusal, limit);
                 }
-                let status = (self.status, status_text.format(self.status));
-                body = problem(status, error, request_id, *limit);
+                if is_ours {
+                    let status = (self.status, status_text.format(self.status));
+                    body = problem(status, error, request_id, *limit);
+                } else if let Some(theirs) = passed.and_then(|refusal| refusal.body.as_ref()) {
+                    body[0] = theirs;
+                }
             }
         }
         // RFC 9110, 8.6: none in 204; 304 has no body of its own to measure.
@@ -133,7 +148,11 @@ impl Answer<'_> {
 }
 
 fn put_field(out: &mut Buf, name: &str, value: &[u8]) {
-    out.put_slice(name.as_bytes());
+    put_line(out, name.as_bytes(), value);
+}
+
+fn put_line(out: &mut Buf, name: &[u8], value: &[u8]) {
+    out.put_slice(name);
     out.put_slice(b": ");
     out.put_slice(value);
     out.put_slice(b"\r\n");

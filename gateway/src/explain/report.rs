@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 
 use super::ExplainArgs;
-use crate::config::{Config, RouteConfig, ValuePattern};
+use crate::config::{AuthenticatorKind, Config, RouteConfig, ValuePattern};
 use crate::data::explain::{Asks, End, Explanation, Known, Lost};
 use crate::data::route::Unmet;
 use crate::telemetry::NetworkOutcome;
@@ -166,6 +166,12 @@ impl Report<'_> {
                     )?;
                 }
             }
+            if let Some((name, upstream, line)) = self.asks() {
+                writeln!(
+                    out,
+                    "asks       {name}, by {line} to {upstream}; supposed that it lets in"
+                )?;
+            }
         }
         for &index in &route.limits {
             let asks = self
@@ -293,6 +299,9 @@ impl Report<'_> {
             "caller": caller.as_ref().map(|caller| {
                 json!({ "name": caller.name, "groups": caller.groups, "plan": caller.plan })
             }),
+            "asks": self.asks().map(|(name, upstream, line)| {
+                json!({ "authenticator": name, "upstream": upstream, "request": line })
+            }),
             "limits": limits.collect::<Vec<_>>(),
             "end": self.end_to_json(end),
         })
@@ -357,6 +366,17 @@ impl Report<'_> {
         let named = route.access.auth.iter();
         let named = named.filter_map(|&index| self.config.authenticators.get(index));
         named.map(|each| &*each.name).collect()
+    }
+
+    /// The authenticator elsewhere that would be asked, its upstream, and the line of the question.
+    fn asks(&self) -> Option<(&str, &str, &str)> {
+        let (index, line) = self.explanation.asks.as_ref()?;
+        let each = self.config.authenticators.get(*index)?;
+        let AuthenticatorKind::Forward(config) = &each.kind else {
+            return None;
+        };
+        let upstream = self.config.upstreams.get(config.upstream)?;
+        Some((&each.name, &upstream.name, line))
     }
 
     /// The parts of a limit's key with their values; of what may be a secret only that it is there.

@@ -126,6 +126,20 @@ kinds! {
 }
 
 kinds! {
+    /// What came of asking an authenticator elsewhere.
+    AskOutcome {
+        /// It lets the request in.
+        Allowed = "allowed",
+        /// It refuses it.
+        Denied = "denied",
+        /// It could not be asked, or gave no answer; the request is refused.
+        Failed = "failed",
+        /// As `failed`, and the request is let in.
+        FailedOpen = "failed_open",
+    }
+}
+
+kinds! {
     /// What a filter said.
     FilterOutcome {
         /// The request passed.
@@ -226,6 +240,8 @@ kinds! {
         Unauthorized = "unauthorized",
         /// The caller may not, or not from where he is.
         Forbidden = "forbidden",
+        /// The authenticator that was to judge it could not be asked.
+        AuthUnavailable = "auth_unavailable",
         /// It is not as a filter asks.
         Filtered = "filtered",
         /// The client is under a penalty.

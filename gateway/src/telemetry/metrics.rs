@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use super::counter::{Counter, Histogram};
 use super::kinds::{
-    FilterOutcome, LimitOutcome, Method, NetworkOutcome, Timeout, UpstreamConnectionState as State,
-    UpstreamError,
+    AskOutcome, FilterOutcome, LimitOutcome, Method, NetworkOutcome, Timeout,
+    UpstreamConnectionState as State, UpstreamError,
 };
 use super::series::{SERIES_MAX, Series, SeriesIndex, SeriesKey};
 
@@ -56,6 +56,7 @@ pub struct WorkerMetrics {
     pub(super) rejected: Reasons,
     pub(super) counted_only: Reasons,
     pub(super) tolerated: Reasons,
+    pub(super) asked: Reasons,
     pub(super) series: Box<[OnceLock<Box<Series>>]>,
 }
 
@@ -81,6 +82,7 @@ impl WorkerMetrics {
             rejected: Reasons::new(),
             counted_only: Reasons::new(),
             tolerated: Reasons::new(),
+            asked: Reasons::new(),
             series: filled(SERIES_MAX),
         })
     }
@@ -209,6 +211,11 @@ impl MetricsWriter {
     /// A response was forwarded in spite of a fault that its upstream is forgiven.
     pub fn response_tolerated(&self, upstream: usize, fault: &'static str) {
         self.count(&self.shared.tolerated, upstream, fault);
+    }
+
+    /// An authenticator elsewhere was asked.
+    pub fn asked(&self, authenticator: usize, outcome: AskOutcome) {
+        self.count(&self.shared.asked, authenticator, outcome.name());
     }
 
     fn count(&self, reasons: &Reasons, of: usize, name: &'static str) {

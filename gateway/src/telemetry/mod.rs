@@ -18,7 +18,7 @@ pub mod top;
 pub use counter::BUCKET_BOUNDS_NS;
 pub use endpoints::{EndpointSample, UpstreamSamples};
 pub use kinds::{
-    End, FilterOutcome, LimitOutcome, Method, NetworkOutcome, Scheme, Timeout,
+    AskOutcome, End, FilterOutcome, LimitOutcome, Method, NetworkOutcome, Scheme, Timeout,
     UpstreamConnectionState, UpstreamError, Version,
 };
 pub use metrics::{

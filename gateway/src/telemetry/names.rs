@@ -133,6 +133,8 @@ metrics! {
         "When a set of keys was last fetched, in Unix time; 0: never.";
     KEY_SET_EARLY = Counter "ringgate_key_set_early_fetches_total" ["authenticator"]
         "Fetches of a set of keys before their time, since a token named a key that it lacks.";
+    FORWARD_AUTH = Counter "ringgate_forward_auth_total" ["authenticator", "outcome"]
+        "Requests about which an authenticator elsewhere was asked, by what came of it.";
     IO_DRIVER = Gauge "ringgate_io_driver" ["driver", "flags"]
         "Workers by I/O driver and ring flags.";
     BUILD_INFO = Gauge "ringgate_build_info" ["version"]

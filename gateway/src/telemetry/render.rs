@@ -315,6 +315,13 @@ fn own(page: &mut Page, workers: &[Arc<WorkerMetrics>], process: &ProcessMetrics
         &names::WORKER_RESTARTS,
         process.worker_restarts.load(Relaxed),
     );
+    let metric = &names::FORWARD_AUTH;
+    page.family(metric);
+    for ((authenticator, outcome), total) in &by_reason(workers, |worker| &worker.asked) {
+        let authenticator = labels.authenticators.get(*authenticator);
+        let authenticator = authenticator.map_or("", String::as_str);
+        page.sample(metric, &[authenticator, outcome], total);
+    }
     page.family(&names::CREDENTIAL_LOADS);
     for (authenticator, loads) in labels.authenticators.iter().zip(process.credential_loads()) {
         for (outcome, total) in LOAD_OUTCOMES.iter().zip(loads) {

@@ -32,6 +32,7 @@ mod drain;
 mod exceptions;
 mod faults;
 mod filters;
+mod forward_auth;
 mod health;
 mod jwks;
 mod jwt;

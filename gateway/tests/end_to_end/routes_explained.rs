@@ -341,3 +341,33 @@ fn wrong_usage_and_configurations_have_codes_of_their_own() {
     assert_eq!((code, &*out), (Some(78), ""));
     assert!(told.contains("zzz: unknown key"), "{told}");
 }
+
+#[test]
+fn an_authenticator_elsewhere_is_not_asked_and_it_says_that_it_would_be() {
+    let folder = Folder::new();
+    let sso = Upstream::saying("no");
+    let launch = Launch::new(Driver::Epoll).rest(&format!(
+        "[upstreams.up]\nendpoints = [{{ address = \"{0}\" }}]\n[upstreams.sso]\nendpoints = [{{ address = \"{0}\" }}]\n\
+         [forward_auth.gate]\nupstream = \"sso\"\npath = \"/verify\"\nconsumer_header = \"x-user\"\n\
+         [[routes]]\nname = \"r\"\nauth = [\"gate\"]\ngroups = [\"staff\"]\nupstream = \"up\"\n",
+        sso.address
+    ));
+    let file = written(&folder, &launch);
+    let (code, text, _) = explain(
+        &file,
+        &["http://api.test/", "-H", "Authorization: Bearer t"],
+    );
+    assert_eq!(code, Some(0), "{text}");
+    for line in [
+        "auth       gate; caller unknown",
+        "asks       gate, by GET /verify to sso; supposed that it lets in",
+        "upstream   up",
+    ] {
+        assert!(text.lines().any(|each| each == line), "{line} in\n{text}");
+    }
+    assert!(!text.contains("Bearer"), "{text}");
+    let said = json(&file, &["http://api.test/"]);
+    assert_eq!(said["asks"]["upstream"], "sso");
+    assert_eq!(said["asks"]["request"], "GET /verify");
+    assert_eq!((sso.accepted(), sso.requests()), (0, 0));
+}

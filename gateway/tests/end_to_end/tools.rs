@@ -71,7 +71,8 @@ impl Nginx {
         write!(
             config,
             "  server {{\n    listen {address};\n    root {at};\n    location /echo {{ return 200 \
-             \"$request_method $request_uri $http_host $http_x_forwarded_for\"; }}\n  }}\n}}\n"
+             \"$request_method $request_uri $http_host $http_x_forwarded_for\"; }}\n    location = /judge {{\n      if ($http_authorization = \"Bearer right\") {{ \
+             return 204; }}\n      add_header WWW-Authenticate 'Bearer realm=\"nginx\"' always;\n      return 401 \"who?\";\n    }}\n  }}\n}}\n"
         )
         .unwrap();
         let path = folder.path().join("nginx.conf");
@@ -146,6 +147,27 @@ on_both_drivers! {
         assert_eq!(client.get("/none").status, 404);
         let opened = gateway.metric("ringgate_upstream_connections_opened_total", &[]);
         assert_eq!(opened, 1.0, "one connection for one client");
+    }
+
+    fn nginx_as_the_authenticator(driver) {
+        let Some(program) = find("nginx", "tools::nginx_as_the_authenticator") else { return };
+        let nginx = Nginx::start(&program, "file", 1);
+        let gateway = Launch::new(driver)
+            .one_worker()
+            .rest(&to_upstream(&[nginx.address], ""))
+            .rest("auth = [\"gate\"]\n[forward_auth.gate]\nupstream = \"up\"\npath = \"/judge\"\n")
+            .start();
+        let mut client = Client::connect(gateway.address);
+        for turn in 0..100 {
+            client.send(format!("GET /echo/{turn} HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer right\r\n\r\n"));
+            let answer = client.response();
+            assert_eq!((answer.status, answer.text()), (200, &*format!("GET /echo/{turn} t 127.0.0.1")), "{}", nginx.log());
+            let refused = client.get("/echo");
+            assert_eq!((refused.status, refused.text()), (401, "who?"), "{}", nginx.log());
+            assert_eq!(refused.value("www-authenticate"), "Bearer realm=\"nginx\"");
+        }
+        let opened = gateway.metric("ringgate_upstream_connections_opened_total", &[]);
+        assert_eq!(opened, 1.0, "questions and requests take turns on one connection");
     }
 
     fn the_lines_of_the_banner_answer_as_printed(driver) {

@@ -7,6 +7,7 @@
 mod api_keys;
 mod basic;
 mod cache;
+mod elsewhere;
 mod signature;
 mod take_out;
 mod token;
@@ -23,10 +24,11 @@ pub use api_keys::KeyTable;
 pub use basic::PasswordTable;
 use basic::Passwords;
 use cache::TokenCache;
+pub(in crate::data) use elsewhere::{Answered, Refusal, Verdict, judge};
 
 use crate::config::{
     AccessConfig, AuthenticatorConfig, AuthenticatorKind, ConsumerConfig, CredentialPlace,
-    JwtConfig, JwtKeys, KeySet,
+    ForwardAuthConfig, JwtConfig, JwtKeys, KeySet,
 };
 use crate::data::codec::{Fields, Plus, cookies, decode, is_parameter, parameters};
 use crate::data::error::Error;
@@ -47,6 +49,18 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Of a caller that was let in without a name.
+    #[must_use]
+    pub fn nobody() -> Self {
+        Self {
+            name: Box::default(),
+            groups: Vec::new(),
+            plan: None,
+            claims: Vec::new(),
+            lines: Box::default(),
+        }
+    }
+
     /// Of a consumer; all texts must be valid in fields.
     #[must_use]
     pub fn new(name: &str, groups: &[String], plan: Option<&str>) -> Self {
@@ -103,7 +117,10 @@ pub type Cell<T> = Arc<ArcSwap<T>>;
 pub struct AuthPlan {
     /// The value of `WWW-Authenticate`.
     challenge: String,
-    place: CredentialPlace,
+    /// Where a request holds its credential; of one that is asked elsewhere, what is taken out of the request.
+    places: Vec<CredentialPlace>,
+    /// Request fields that are never the client's to say, since this one does.
+    told: Vec<String>,
     forward_credentials: bool,
     /// What it knows.
     pub known: Known,
@@ -121,6 +138,8 @@ pub enum Known {
     Tokens(Cell<KeySet>, Box<JwtConfig>, Option<Arc<EarlyFetch>>),
     /// Users with what their passwords are verified with, and how many callers a worker remembers.
     Passwords(Cell<PasswordTable>, u32),
+    /// Nothing: an upstream is asked.
+    Elsewhere(Box<ForwardAuthConfig>),
 }
 
 /// Whether a token with an unknown key may have its set fetched before its time. Closed by the control plane for as long as
@@ -149,27 +168,39 @@ impl AuthPlan {
         consumers: &Arc<[ConsumerConfig]>,
         hasher: KeyHasher,
     ) -> Self {
-        let (known, place) = match &config.kind {
+        let mut told = Vec::new();
+        let (known, places) = match &config.kind {
             AuthenticatorKind::ApiKeys(keys) => {
                 let table = KeyTable::new(&keys.keys, consumers, hasher);
                 (
                     Known::Keys(Arc::new(ArcSwap::from_pointee(table))),
-                    &keys.from,
+                    vec![keys.from.clone()],
                 )
             }
             AuthenticatorKind::Jwt(jwt) => {
                 let set = Arc::new(ArcSwap::from_pointee(jwt.keys.clone()));
                 let is_fetched = matches!(jwt.source, JwtKeys::Url(_));
                 let early = is_fetched.then(Arc::default);
-                (Known::Tokens(set, jwt.clone(), early), &jwt.from)
+                (
+                    Known::Tokens(set, jwt.clone(), early),
+                    vec![jwt.from.clone()],
+                )
             }
             AuthenticatorKind::Basic(basic) => {
                 let table = PasswordTable::new(&basic.passwords);
                 let cell = Arc::new(ArcSwap::from_pointee(table));
-                (Known::Passwords(cell, basic.cache), &CredentialPlace::Basic)
+                let places = vec![CredentialPlace::Basic];
+                (Known::Passwords(cell, basic.cache), places)
+            }
+            AuthenticatorKind::Forward(forward) => {
+                told.clone_from(&forward.copy);
+                let names = [&forward.consumer, &forward.groups, &forward.plan];
+                told.extend(names.into_iter().flatten().cloned());
+                let places = forward.credentials.clone();
+                (Known::Elsewhere(forward.clone()), places)
             }
         };
-        let bearer = matches!(place, CredentialPlace::Header(name) if name == AUTHORIZATION)
+        let bearer = matches!(places.first(), Some(CredentialPlace::Header(name)) if name == AUTHORIZATION)
             || matches!(known, Known::Tokens(..));
         let scheme = if bearer { "Bearer" } else { "ApiKey" };
         let challenge = match &config.kind {
@@ -181,12 +212,20 @@ impl AuthPlan {
         };
         Self {
             challenge,
-            place: place.clone(),
+            places,
+            told,
             forward_credentials: config.forward_credentials,
             known,
             consumers: Arc::clone(consumers),
             hasher,
         }
+    }
+}
+
+impl AuthPlan {
+    /// What is known of callers besides their name.
+    pub(in crate::data) fn consumers(&self) -> &[ConsumerConfig] {
+        &self.consumers
     }
 }
 
@@ -201,6 +240,7 @@ enum Table {
     Keys(RefCell<Rc<Seen>>),
     Tokens(RefCell<Tokens>),
     Passwords(RefCell<Passwords>),
+    Elsewhere,
 }
 
 /// A table as one worker holds it; counting its users costs no shared write.
@@ -228,6 +268,7 @@ impl Tables {
                 let passwords = Passwords::new(cell.load_full(), most, plan.hasher);
                 Table::Passwords(RefCell::new(passwords))
             }
+            Known::Elsewhere(_) => Table::Elsewhere,
         };
         Self(plans.iter().map(see).collect())
     }
@@ -258,6 +299,7 @@ impl Tables {
                         passwords.replace(Arc::clone(&newest));
                     }
                 }
+                (Table::Elsewhere, Known::Elsewhere(_)) => {}
                 _ => debug_assert!(false, "tables are made in the order of the plans"),
             }
         }
@@ -271,13 +313,13 @@ pub(in crate::data) struct Unverified {
     pub(in crate::data) password: Vec<u8>,
 }
 
-/// What came of it.
+/// What an authenticator said that had to be waited for.
 #[derive(Clone, Debug)]
 pub(in crate::data) struct Verified {
     /// The authenticator, by its index in the plan.
     pub(in crate::data) by: usize,
-    /// Whose it is, or why it is nobody's.
-    pub(in crate::data) identity: Result<Rc<Identity>, &'static str>,
+    /// What it said.
+    pub(in crate::data) verdict: Verdict,
 }
 
 /// What there is to say of a password that is not right.
@@ -392,6 +434,7 @@ impl Table {
                     .map(|identity| Caller(Who::Told(identity)))
                     .ok_or(Unknown::Unverified)
             }
+            (Self::Elsewhere, _) => Err(Unknown::Unverified),
             (Self::Tokens(_), _) => Err("authenticator_mismatch".into()),
         }
     }
@@ -435,6 +478,14 @@ pub(in crate::data) struct Denied {
     pub(in crate::data) by: Option<usize>,
 }
 
+impl Denied {
+    /// There was no credential that could have been wrong.
+    pub(in crate::data) const NOTHING: Self = Self {
+        reason: "credentials_missing",
+        by: None,
+    };
+}
+
 /// A request as authenticators see it.
 #[derive(Debug)]
 pub(in crate::data) struct Request<'a> {
@@ -446,7 +497,7 @@ pub(in crate::data) struct Request<'a> {
     pub(in crate::data) query: Option<&'a [u8]>,
     /// When it came, in seconds of Unix time.
     pub(in crate::data) now: u64,
-    /// What came of passwords of it that had to be verified.
+    /// What was said by authenticators that had to be waited for.
     pub(in crate::data) verified: &'a [Verified],
 }
 
@@ -457,8 +508,10 @@ pub(in crate::data) struct Request<'a> {
 /// # Errors
 ///
 /// [`Error::Unverified`]: the credential in `buffer` is a password that has to be verified first, or a token whose key may be in
-/// a newer set; its outcome belongs into `Request::verified`. [`Error::KeysMissing`]: nobody can say whose a token is.
-/// [`Error::Unauthorized`]: no authenticator knows the caller. [`Error::Forbidden`]: it is in none of the route's groups.
+/// a newer set, or the authenticator has to be asked elsewhere; what comes of it belongs into `Request::verified`.
+/// [`Error::KeysMissing`]: nobody can say whose a token is. [`Error::AuthRefused`], [`Error::AuthSilent`]: the one elsewhere did not
+/// let it in, and no other did. [`Error::Unauthorized`]: no authenticator knows the caller. [`Error::Forbidden`]: it is in none of
+/// the route's groups.
 pub(in crate::data) fn authenticate(
     access: &AccessConfig,
     plans: &[AuthPlan],
@@ -466,23 +519,31 @@ pub(in crate::data) fn authenticate(
     request: &Request<'_>,
     buffer: &mut Vec<u8>,
 ) -> Result<Option<Caller>, Error> {
-    let mut denied = Denied {
-        reason: "credentials_missing",
-        by: None,
-    };
+    let mut denied = Denied::NOTHING;
+    let mut elsewhere = None;
     let mut keys_missing = false;
     for &index in &access.auth {
         let plan = &plans[index];
-        let found = match request.credential(&plan.place, buffer) {
-            Credential::None => continue,
-            Credential::Several => Err(Unknown::Wrong("credentials_several")),
-            Credential::One => match request.verified.iter().find(|each| each.by == index) {
-                Some(Verified { identity, .. }) => {
-                    let caller = identity.clone().map(|identity| Caller(Who::Told(identity)));
-                    caller.map_err(Unknown::Wrong)
-                }
-                None => tables.0[index].judge(plan, buffer, request.now),
-            },
+        let mut verified = request.verified.iter();
+        let verdict = verified.find(|each| each.by == index);
+        let is_elsewhere = matches!(plan.known, Known::Elsewhere(_));
+        // That one is asked about every request that comes to it.
+        let found = match plan.places.first().filter(|_| !is_elsewhere) {
+            None => Credential::One,
+            Some(place) => request.credential(place, buffer),
+        };
+        let found = match (found, verdict.map(|each| &each.verdict)) {
+            (Credential::None, _) => continue,
+            (Credential::Several, _) => Err(Unknown::Wrong("credentials_several")),
+            (Credential::One, None) => tables.0[index].judge(plan, buffer, request.now),
+            (Credential::One, Some(Verdict::Is(identity))) => {
+                Ok(Caller(Who::Told(Rc::clone(identity))))
+            }
+            (Credential::One, Some(Verdict::Wrong(reason))) => Err(Unknown::Wrong(reason)),
+            (Credential::One, Some(told)) => {
+                elsewhere = Some((plan, told));
+                continue;
+            }
         };
         match found {
             Ok(caller) => {
@@ -505,6 +566,9 @@ pub(in crate::data) fn authenticate(
             Err(Unknown::Wrong(_)) => {}
         }
     }
+    if let Some((plan, told)) = elsewhere {
+        return unless_let_in(plan, told);
+    }
     // It may be right: that nobody can say is not the caller's fault.
     if keys_missing {
         return Err(Error::KeysMissing);
@@ -515,6 +579,19 @@ pub(in crate::data) fn authenticate(
     Err(Error::Unauthorized(denied))
 }
 
+/// What becomes of a request that an authenticator elsewhere does not let in, and none beside it.
+#[cold]
+fn unless_let_in(plan: &AuthPlan, told: &Verdict) -> Result<Option<Caller>, Error> {
+    let lets_in = matches!(&plan.known, Known::Elsewhere(config) if config.lets_in);
+    Err(match told {
+        Verdict::Silent(_) if lets_in => return Ok(None),
+        Verdict::Silent(reason) => Error::AuthSilent(reason),
+        Verdict::Refused(refusal) => Error::AuthRefused(refusal.status, Rc::clone(refusal)),
+        Verdict::Forbidden(reason) => Error::Forbidden(reason),
+        Verdict::Is(_) | Verdict::Wrong(_) => Error::Forbidden("auth_refused"),
+    })
+}
+
 /// The `WWW-Authenticate` lines of a 401 (RFC 9110, 11.6.1): one for each authenticator of the route.
 pub(in crate::data) fn challenges(
     access: &AccessConfig,
@@ -522,7 +599,8 @@ pub(in crate::data) fn challenges(
     denied: Denied,
 ) -> Vec<u8> {
     let mut lines = String::new();
-    for &index in &access.auth {
+    let own = |index: &&usize| !matches!(plans[**index].known, Known::Elsewhere(_));
+    for &index in access.auth.iter().filter(own) {
         lines += "WWW-Authenticate: ";
         lines += &plans[index].challenge;
         // RFC 6750, 3.1: no error where the request held no credential.

@@ -74,7 +74,8 @@ impl TakenOut {
     }
 }
 
-/// Takes out the credentials of all authenticators of a route, also those that were not needed or not right.
+/// Takes out the credentials of all authenticators of a route, also those that were not needed or not right, and what only one
+/// of them says.
 ///
 /// Allocates only for credentials in queries and cookies.
 pub(in crate::data) fn take_out(
@@ -85,9 +86,14 @@ pub(in crate::data) fn take_out(
     query: Option<&[u8]>,
     taken: &mut TakenOut,
 ) {
-    for plan in access.auth.iter().map(|&index| &plans[index]) {
+    let plans = access.auth.iter().map(|&index| &plans[index]);
+    for name in plans.clone().flat_map(|plan| &plan.told) {
+        fields.withhold_posing(head, name.as_bytes());
+    }
+    let places = plans.flat_map(|plan| plan.places.iter().map(move |place| (plan, place)));
+    for (plan, place) in places {
         let withhold = !plan.forward_credentials;
-        match &plan.place {
+        match place {
             CredentialPlace::Header(name) if withhold => {
                 fields.withhold(head, name.as_bytes());
             }

@@ -187,6 +187,26 @@ impl Fields {
         }
     }
 
+    /// Keeps the fields called `name`, in lower case, from the upstream, also where `_` is written for a `-` of it.
+    pub(in crate::data) fn withhold_posing(&mut self, head: &[u8], name: &[u8]) {
+        let same = |written: &u8, byte: &u8| {
+            let lower = written.to_ascii_lowercase();
+            lower == *byte || lower == b'_' && *byte == b'-'
+        };
+        for field in &mut self.list {
+            let written = field.name.of(head);
+            let is_it = || {
+                written
+                    .iter()
+                    .zip(name)
+                    .all(|(one, other)| same(one, other))
+            };
+            if written.len() == name.len() && is_it() {
+                field.withheld = true;
+            }
+        }
+    }
+
     /// Marks the fields called `name` as named by `Connection`.
     pub(super) fn mark_named(&mut self, head: &[u8], name: &[u8]) {
         for field in &mut self.list {

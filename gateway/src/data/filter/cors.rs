@@ -5,17 +5,6 @@
 use crate::config::{CorsConfig, FilterMode, OriginPattern};
 use crate::data::codec::{Fields, Span};
 
-/// Response fields that only the policy of a route writes.
-pub(in crate::data) const OWN_FIELDS: [&str; 7] = [
-    "access-control-allow-credentials",
-    "access-control-allow-headers",
-    "access-control-allow-methods",
-    "access-control-allow-origin",
-    "access-control-allow-private-network",
-    "access-control-expose-headers",
-    "access-control-max-age",
-];
-
 /// Which method a page is going to use; only in a preflight.
 const WANTED_METHOD: &[u8] = b"access-control-request-method";
 const WANTED_FIELDS: &[u8] = b"access-control-request-headers";

@@ -4,6 +4,7 @@
 //! body come down in one. A large body passes through a buffer at a time; the next read is under way while the
 //! last piece is written.
 
+mod ask;
 mod choice;
 mod download;
 mod head;
@@ -22,10 +23,11 @@ use std::task::Poll;
 
 use runtime::{Buf, HEADROOM_BYTES, MEDIUM_BYTES, SMALL_BYTES};
 
+pub(super) use self::ask::ask;
 use self::choice::key_of;
 use self::download::Download;
 pub(super) use self::head::Outgoing;
-use self::retry::Tries;
+use self::retry::{Tries, is_replayable};
 use self::timers::{Timers, ticks_of};
 use self::upload::{Stopped, Upload};
 use super::Why;
@@ -96,7 +98,7 @@ pub(super) async fn forward(
     let trailers = route.is_some_and(|route| route.trailers);
     let mut body = Transfer::new(request.framing, sink_of(&request, trailers));
     let key = key_of(pool, record.client, &request, scratch, &served.plan);
-    let mut tries = Tries::new(pool, &request);
+    let mut tries = Tries::new(pool, is_replayable(&request));
     // Whoever said at its start whose connection it is cannot have another client's request on it.
     let one_client = pool.upstream().config.proxy_protocol != ProxyProtocol::Off;
     loop {

@@ -27,10 +27,9 @@ pub(super) struct Tries<'a> {
 
 impl<'a> Tries<'a> {
     #[inline]
-    pub(super) fn new(pool: &'a Pool, request: &RequestHead) -> Self {
+    pub(super) fn new(pool: &'a Pool, replayable: bool) -> Self {
         let config = &pool.upstream().config.retry;
         pool.earn_retries(config.budget);
-        let replayable = is_replayable(request);
         Self {
             pool,
             config,
@@ -149,7 +148,7 @@ impl<'a> Tries<'a> {
 }
 
 /// Sending the request a second time does what sending it once does (RFC 9110, 9.2.2), and all of it is still at hand.
-fn is_replayable(request: &RequestHead) -> bool {
+pub(super) fn is_replayable(request: &RequestHead) -> bool {
     is_idempotent(request.method)
         && matches!(request.framing, BodyFraming::None | BodyFraming::Length(0))
 }

@@ -6,7 +6,7 @@ use limiter::Key;
 
 use super::{Decision, Scratch, guard};
 use crate::config::{Action, PathPolicy, RouteConfig};
-use crate::data::auth::{self, Caller, Identity, Tables};
+use crate::data::auth::{self, Caller, Denied, Identity, Tables};
 use crate::data::client::{self, Peer};
 use crate::data::codec::{
     BodyFraming, Edits, FieldKind, Fields, Normalised, RequestError, RequestHead, TargetForm,
@@ -175,7 +175,8 @@ pub(in crate::data) fn subject<'a>(
         path: scratch.path(request),
         query: request.query.map(|query| query.of(head)),
         route: &config.name,
-        caller,
+        // Who has no name was let in as nobody.
+        caller: caller.filter(|caller| !caller.name.is_empty()),
         ignore_case: config.ignore_case,
     }
 }
@@ -409,6 +410,11 @@ pub(in crate::data) fn challenges(plan: &Plan, record: &Record, error: &Error) -
         (Error::Unauthorized(denied), Some(route)) => {
             let access = &plan.routes[route].config.access;
             auth::challenges(access, &plan.authenticators, *denied)
+        }
+        // What else than the authenticator that was asked would let it in.
+        (Error::AuthRefused(401, _), Some(route)) => {
+            let access = &plan.routes[route].config.access;
+            auth::challenges(access, &plan.authenticators, Denied::NOTHING)
         }
         (&Error::Filtered(filter, refused), _) => plan.filters[filter].lines(refused).to_vec(),
         _ => Vec::new(),

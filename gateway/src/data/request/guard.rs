@@ -8,18 +8,19 @@ use std::sync::Arc;
 use super::Scratch;
 use super::decide::{Site, Understood, find_route, identify};
 use crate::config::FilterMode;
-use crate::data::auth::{Caller, Identity, PASSWORD_WRONG, Verified};
+use crate::data::auth::{Caller, Identity, Known, PASSWORD_WRONG, Verdict, Verified};
 use crate::data::codec::{Method, RequestHead};
 use crate::data::connection::Connection;
 use crate::data::error::Error;
 use crate::data::filter::cors::{Target, wanted_method};
 use crate::data::filter::networks;
+use crate::data::forward;
 use crate::data::log::Record;
 use crate::data::plan::Plan;
 use crate::data::route::{Asked, Captures};
 use crate::data::verify::Job;
 use crate::data::worker::Served;
-use crate::telemetry::FilterOutcome;
+use crate::telemetry::{AskOutcome, FilterOutcome};
 
 /// Asks the lists of networks of a route, and counts what each says.
 pub(in crate::data) fn ask_networks(site: &Site<'_>, understood: &Understood) -> Result<(), Error> {
@@ -175,27 +176,48 @@ pub(in crate::data) fn ask_filters(
     Ok(())
 }
 
-/// As [`identify`], where that needs a password verified or keys fetched, `by` first: left to other threads, while this one serves others.
+/// As [`identify`], where an authenticator has to be waited for, `by` first: it verifies a password or has keys fetched, which is
+/// left to other threads, or asks elsewhere. Meanwhile this worker serves others.
 pub(super) async fn identify_verified(
+    connection: &mut Connection,
     served: &Served,
     scratch: &mut Scratch,
+    record: &mut Record,
     (understood, now, mut by): (&Understood, u64, usize),
 ) -> Result<Option<Caller>, Error> {
+    // Answers to requests before this one must not wait for that.
+    connection.writer.flush().await?;
     loop {
-        // It is where the authenticator has put it.
-        let credential = std::mem::take(&mut scratch.key_part);
-        let identity = if served.tables.waits_for_keys(by) {
-            Ok(with_newer_keys(served, by, &credential, now).await)
+        let plan = &served.plan.authenticators[by];
+        let verdict = if let Known::Elsewhere(config) = &plan.known {
+            let asked = (plan, &**config);
+            let verdict = forward::ask(connection, served, scratch, record, asked).await?;
+            count(connection, (by, config.lets_in), &verdict);
+            verdict
         } else {
-            let right = verify(served, by, &credential).await;
-            right.map(|identity| identity.ok_or(PASSWORD_WRONG))
-        }?;
-        scratch.key_part = credential;
+            // It is where the authenticator has put it.
+            let credential = std::mem::take(&mut scratch.key_part);
+            let identity = if served.tables.waits_for_keys(by) {
+                Ok(with_newer_keys(served, by, &credential, now).await)
+            } else {
+                let right = verify(served, by, &credential).await;
+                right.map(|identity| identity.ok_or(PASSWORD_WRONG))
+            }?;
+            scratch.key_part = credential;
+            identity.map_or_else(Verdict::Wrong, Verdict::Is)
+        };
         // A route has no more authenticators than this holds, and none is asked for twice.
-        let _full = scratch.verified.try_push(Verified { by, identity });
+        let _full = scratch.verified.try_push(Verified { by, verdict });
         match identify(&served.plan, &served.tables, scratch, understood, now) {
             Err(Error::Unverified(next)) if next != by => by = next,
             Err(Error::Unverified(_)) => return Err(Error::PasswordsBusy),
+            Ok(None) => {
+                record.unjudged = scratch.verified.iter().find_map(|each| match each.verdict {
+                    Verdict::Silent(reason) => Some(reason),
+                    _ => None,
+                });
+                return Ok(None);
+            }
             caller => return caller,
         }
     }
@@ -212,6 +234,17 @@ async fn with_newer_keys(
     let plans = &served.plan.authenticators;
     served.tables.refresh(plans);
     served.tables.judge_again((by, &plans[by]), credential, now)
+}
+
+/// Counts what an authenticator elsewhere said. `lets_in`: it does so unjudged.
+fn count(connection: &Connection, (by, lets_in): (usize, bool), verdict: &Verdict) {
+    let outcome = match verdict {
+        Verdict::Is(_) => AskOutcome::Allowed,
+        Verdict::Silent(_) if lets_in => AskOutcome::FailedOpen,
+        Verdict::Silent(_) => AskOutcome::Failed,
+        Verdict::Wrong(_) | Verdict::Refused(_) | Verdict::Forbidden(_) => AskOutcome::Denied,
+    };
+    connection.worker.metrics.asked(by, outcome);
 }
 
 /// Whose credential this is, by the authenticator `by`; `None`: nobody's.
