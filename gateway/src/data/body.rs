@@ -6,6 +6,10 @@ use super::codec::{
     BodyFraming, CHUNK_END, ChunkError, ChunkHead, ChunkedOutput, ChunkedReader, LAST_CHUNK,
 };
 
+/// Payload after which a sender of more than a medium block is read by large ones: most of what the first read of a request
+/// takes. One that only announces much gets no large block.
+const FLOWING_BYTES: u64 = 2 * 1024;
+
 /// How a body is read and written.
 #[derive(Debug)]
 pub(super) struct Transfer {
@@ -76,7 +80,7 @@ impl Transfer {
         match self.source {
             Source::Length(left) if left <= runtime::SMALL_BYTES as u64 => runtime::SMALL_BYTES,
             Source::Length(left) if left <= runtime::MEDIUM_BYTES as u64 => runtime::MEDIUM_BYTES,
-            _ if self.payload_bytes < runtime::MEDIUM_BYTES as u64 => runtime::MEDIUM_BYTES,
+            _ if self.payload_bytes < FLOWING_BYTES => runtime::MEDIUM_BYTES,
             _ => runtime::LARGE_BYTES,
         }
     }

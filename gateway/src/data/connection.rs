@@ -111,6 +111,20 @@ impl ClientWriter {
         Ok(())
     }
 
+    /// Sends of `out` what the kernel takes at once, by a call of its own: for the last bytes of a connection, so that its
+    /// close follows in the same turn. A turn later most clients have closed, and who closes second pays for both ends.
+    pub(super) fn send_last(&mut self) {
+        if self.out.is_empty() {
+            return;
+        }
+        // What is not taken, and an error, is `flush`'s.
+        if let Ok(count) = self.socket.try_send(self.out.data()) {
+            self.out.consume(count);
+            self.taken += count as u64;
+            self.worker.metrics.sent(count as u64);
+        }
+    }
+
     /// A response begins: how fast the client reads is measured anew.
     pub(super) fn begin_response(&mut self) {
         self.taken = 0;
@@ -461,6 +475,9 @@ impl Connection {
 
     /// Sends what waits and closes in the way that `next` says. The socket itself is closed when the connection is dropped.
     async fn end(&mut self, next: Next) {
+        if matches!(next, Next::Close | Next::Linger) {
+            self.writer.send_last();
+        }
         let flushed = self.writer.flush().await.is_ok();
         match next {
             // A close with bytes unread would be a reset, which may overtake the answer.

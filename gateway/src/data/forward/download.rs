@@ -82,7 +82,7 @@ impl Download<'_> {
         let forward = self.forward_response(shape, keep_alive);
         self.write_head(head_bytes, &response, &forward);
         let mut body = Transfer::new(response.framing, sink);
-        self.stream(&mut body).await?;
+        self.stream(&mut body, !keep_alive).await?;
         let reusable = response.reusable
             && response.framing != BodyFraming::UntilClose
             && self.upstream.data().is_empty();
@@ -242,14 +242,17 @@ impl Download<'_> {
         }
     }
 
-    /// Passes the body on, piece by piece; the head goes out with the first piece.
-    async fn stream(&mut self, body: &mut Transfer) -> Result<(), Error> {
+    /// Passes the body on, piece by piece; the head goes out with the first piece. `is_last`: the connection ends behind it.
+    async fn stream(&mut self, body: &mut Transfer, is_last: bool) -> Result<(), Error> {
         let first = self.take(body)?;
         self.put_first(first).await?;
         let mut fairness = Fairness::default();
         loop {
             if body.is_ended() {
                 self.deadline.clear(Why::Busy);
+                if is_last {
+                    self.writer.send_last();
+                }
                 return self.writer.flush().await;
             }
             self.read_ahead(body);
