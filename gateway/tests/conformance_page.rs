@@ -59,3 +59,23 @@ fn the_tests_that_the_page_of_rules_names_are_there() {
 fn the_tests_that_the_comparison_names_are_there() {
     assert!(named_by("comparison.md") > 40);
 }
+
+/// Rows of the comparison in which our column says yes and names no test.
+fn unshown(page: &str) -> Vec<&str> {
+    let rows = page.lines().filter(|line| line.starts_with("| "));
+    let ours = rows.filter_map(|row| Some((row, row.split(" | ").nth(1)?)));
+    let yes = ours.filter(|(_, cell)| cell.starts_with("yes") && !cell.contains("::"));
+    yes.map(|(row, _)| row).collect()
+}
+
+#[test]
+fn every_yes_of_ours_names_a_test() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/comparison.md");
+    let page = fs::read_to_string(page).unwrap();
+    assert!(page.matches("| yes `").count() > 40);
+    assert_eq!(unshown(&page), Vec::<&str>::new());
+    assert_eq!(
+        unshown("| a | yes `x::y` | – |\n| b | yes | – |\n| c | – | yes |"),
+        ["| b | yes | – |"]
+    );
+}
