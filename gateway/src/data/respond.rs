@@ -106,7 +106,9 @@ impl Answer<'_> {
                     _ => {}
                 }
                 out.put_slice(challenges);
-                if self.status == 503 && !self.edits.removes(b"retry-after") {
+                // A limit says for itself when there is room again.
+                let has_time = matches!(error, Error::Limited(_));
+                if self.status == 503 && !has_time && !self.edits.removes(b"retry-after") {
                     put_field(out, "Retry-After", RETRY_AFTER_S);
                 }
                 if let (Error::Banned(banned), 429) = (error, self.status) {

@@ -58,6 +58,18 @@ impl Response {
         serde_json::from_slice(&self.body).unwrap()
     }
 
+    /// What RFC 9110 asks for with a status: a challenge (15.5.2), the methods (15.5.6), and, as it advises, when to come again.
+    #[track_caller]
+    pub(crate) fn has_the_fields_of_its_status(&self) {
+        let count = |name: &str| self.values(name).len();
+        match self.status {
+            401 => assert!(count("www-authenticate") >= 1, "{self:?}"),
+            405 => assert_eq!(count("allow"), 1, "{self:?}"),
+            429 | 503 => assert_eq!(count("retry-after"), 1, "{self:?}"),
+            _ => {}
+        }
+    }
+
     /// It is the answer to a problem of this status, as RFC 9457 has it; gives the `detail`.
     #[track_caller]
     pub(crate) fn problem(&self, status: u16) -> String {
@@ -70,7 +82,12 @@ impl Response {
         assert_eq!(self.value("content-type"), "application/problem+json");
         let json = self.json();
         assert_eq!(json["status"], status);
-        json["detail"].as_str().unwrap().to_owned()
+        let detail = json["detail"].as_str().unwrap().to_owned();
+        // The challenge of a 401 that comes from elsewhere is for that to give.
+        if detail != "auth_denied" {
+            self.has_the_fields_of_its_status();
+        }
+        detail
     }
 }
 
