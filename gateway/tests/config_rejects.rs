@@ -98,7 +98,7 @@ rejects! {
     an_unknown_section_with_the_nearest_name(LISTENING, "[runtme]") =>
         ["2:2: error: runtme: unknown key; did you mean `runtime`?"];
     an_unknown_key_with_nothing_near(LISTENING, "zzz = 1") =>
-        ["2:1: error: zzz: unknown key; known keys: version, runtime, admin, log, client_ip, listeners, upstreams, limits, network_lists, cors, filters, security_headers, bans, consumers, api_keys, jwt, basic_auth, forward_auth, routes"];
+        ["2:1: error: zzz: unknown key; known keys: version, runtime, admin, log, client_ip, listeners, upstreams, limits, network_lists, cors, filters, security_headers, bans, error_bodies, consumers, api_keys, jwt, basic_auth, forward_auth, routes"];
     an_unknown_key_with_the_nearest_name(LISTENER, "max_conections = 5") =>
         ["4:1: error: listeners.max_conections: unknown key; did you mean `max_connections`?"];
     a_key_of_a_later_version(LISTENER, r#"tls = {}"#) =>

@@ -121,6 +121,11 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
         "the record of what all steps did",
     ),
     (
+        "page",
+        &["edit"],
+        "bodies tell of the request as other texts with variables do",
+    ),
+    (
         "plan",
         &[
             "auth", "codec", "edit", "filter", "networks", "route", "upstream", "verify",
@@ -149,6 +154,7 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
             "filter",
             "forward",
             "log",
+            "page",
             "plan",
             "respond",
             "route",
@@ -160,7 +166,7 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
     ),
     (
         "respond",
-        &["codec", "error", "filter", "route"],
+        &["codec", "error", "filter", "page", "route"],
         "turns errors and refusals into answers",
     ),
     (

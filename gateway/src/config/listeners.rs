@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::address::{parse_listen, parse_name};
+use super::error_bodies;
 use super::key::{Key, Keys, List, Optional, Required};
 use super::kind::{Flag, Integer, Or, Size, Speed, Text, Time, Word, shown};
 use super::resolved::{
@@ -32,6 +33,7 @@ pub(super) static KEYS: Keys = Keys {
         &MAX_CONNECTIONS_PER_CLIENT,
         &HOSTS,
         &BAN,
+        &error_bodies::NAME,
         &STEER,
         &PATH_POLICY,
         &UNDERSCORE_HEADERS,
@@ -275,13 +277,18 @@ static VIA: Optional<Text<String>> = Optional {
     text: "Add `Via: 1.1 NAME` to requests and responses.",
 };
 
+/// The names that listeners refer to, with their indices.
+pub(super) struct Names<'a> {
+    /// Penalties.
+    pub bans: BTreeMap<&'a str, usize>,
+    /// What refusals say.
+    pub error_bodies: BTreeMap<&'a str, usize>,
+}
+
 /// Reads every listener with the place of its address; notes names and addresses that come twice.
 ///
 /// A missing name or address is kept as a placeholder; its problem was noted, and a reading with problems is never used.
-pub(super) fn read(
-    sections: &[Section<'_>],
-    bans: &BTreeMap<&str, usize>,
-) -> Vec<Located<ListenerConfig>> {
+pub(super) fn read(sections: &[Section<'_>], names: &Names<'_>) -> Vec<Located<ListenerConfig>> {
     let mut listeners: Vec<Located<ListenerConfig>> = Vec::new();
     for section in sections {
         let name = section.require(&NAME);
@@ -310,7 +317,7 @@ pub(super) fn read(
             at: 0,
             secret: false,
         });
-        listeners.push(address.map(|address| read_one(section, name, address, bans)));
+        listeners.push(address.map(|address| read_one(section, name, address, names)));
     }
     listeners
 }
@@ -319,7 +326,7 @@ fn read_one(
     section: &Section<'_>,
     name: String,
     address: SocketAddr,
-    bans: &BTreeMap<&str, usize>,
+    names: &Names<'_>,
 ) -> ListenerConfig {
     let (request_line_max, head_max) = (section.get(&REQUEST_LINE_MAX), section.get(&HEAD_MAX));
     if request_line_max > head_max {
@@ -349,7 +356,11 @@ fn read_one(
         hosts: read_hosts(section),
         ban: section
             .find(&BAN)
-            .and_then(|name| resolve(section, BAN.name, "ban", &name, bans)),
+            .and_then(|name| resolve(section, BAN.name, "ban", &name, &names.bans)),
+        error_bodies: section.find(&error_bodies::NAME).and_then(|name| {
+            let (key, known) = (error_bodies::NAME.name, &names.error_bodies);
+            resolve(section, key, "set of error bodies", &name, known)
+        }),
         steer: section.get(&STEER),
         path_policy: section.get(&PATH_POLICY),
         underscore_headers: section.get(&UNDERSCORE_HEADERS),

@@ -17,8 +17,8 @@ use super::resolved::{
 };
 use super::section::{Located, Reader, Section};
 use super::{
-    api_keys, bans, basic_auth, consumers, cors, filters, forward_auth, jwt, limits, listeners,
-    network_lists, routes, runtime, security_headers, telemetry, upstreams,
+    api_keys, bans, basic_auth, consumers, cors, error_bodies, filters, forward_auth, jwt, limits,
+    listeners, network_lists, routes, runtime, security_headers, telemetry, upstreams,
 };
 
 /// The format that this version reads.
@@ -47,6 +47,7 @@ pub(super) static KEYS: Keys = Keys {
         &FILTERS,
         &SECURITY_HEADERS,
         &BANS,
+        &ERROR_BODIES,
         &CONSUMERS,
         &API_KEYS,
         &JWT,
@@ -123,6 +124,13 @@ static BANS: Nested = Nested {
     expects: "tables by name: [bans.NAME]",
     absent: "none",
     text: "Penalties for clients, see `[bans.NAME]`.",
+};
+
+static ERROR_BODIES: Nested = Nested {
+    name: "error_bodies",
+    expects: "tables by name: [error_bodies.NAME]",
+    absent: "none: problem documents",
+    text: "What refusals say, see `[error_bodies.NAME]`.",
 };
 
 static CONSUMERS: Nested = Nested {
@@ -320,25 +328,19 @@ fn decode<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Confi
     }
     top.check_keys(&KEYS);
     let bans = bans::read(top.named_tables(&BANS, &bans::KEYS));
-    let ban_names = indices(&bans, |each| &each.name);
-    let listeners = listeners::read(&top.tables(&LISTENERS, &listeners::KEYS), &ban_names);
+    let error_bodies = error_bodies::read(top.named_tables(&ERROR_BODIES, &error_bodies::KEYS));
+    let listener_names = listeners::Names {
+        bans: indices(&bans, |each| &each.name),
+        error_bodies: indices(&error_bodies, |each| &each.name),
+    };
+    let listeners = listeners::read(&top.tables(&LISTENERS, &listeners::KEYS), &listener_names);
     if listeners.is_empty() && (!top.has(LISTENERS.name) || top.is_empty_array(LISTENERS.name)) {
         top.problem(
             LISTENERS.name,
             "missing; a gateway needs at least one [[listeners]]",
         );
     }
-    let admin = top.table(&ADMIN, &telemetry::ADMIN_KEYS);
-    let admin_config = telemetry::read_admin(&admin);
-    if let Some(AdminConfig { listen }) = &admin_config
-        && listen.port() != 0
-        && let Some(other) = listeners
-            .iter()
-            .find(|listener| listener.value.address == *listen)
-    {
-        let message = "a listener has the address of `admin.listen`; the two need one each";
-        reader.problem(other.at, "listeners.address", message);
-    }
+    let admin = read_admin(&top, &listeners);
     let upstreams = upstreams::read(top.named_tables(&UPSTREAMS, &upstreams::KEYS));
     let route_names = top.peek(&ROUTES, "name");
     let limits = limits::read(top.named_tables(&LIMITS, &limits::KEYS), &route_names);
@@ -359,6 +361,7 @@ fn decode<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Confi
         network_lists: indices(&network_lists, |each| &each.name),
         authenticators: indices(&authenticators, |each| &each.name),
         authenticator_list: &authenticators,
+        error_bodies: indices(&error_bodies, |each| &each.name),
         filters: filters::Names {
             cors: indices(&cors, |each| &each.name),
             enforced_cors: cors
@@ -372,7 +375,7 @@ fn decode<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Confi
     let routes = routes::read(&top.tables(&ROUTES, &routes::KEYS), &names);
     Some(Config {
         runtime: runtime::read(&top.table(&RUNTIME, &runtime::KEYS)),
-        admin: admin_config,
+        admin,
         access_log: telemetry::read_access_log(&top.table(&LOG, &telemetry::LOG_KEYS)),
         client_ip: read_client_ip(&top, &listeners),
         listeners: listeners.into_iter().map(|each| each.value).collect(),
@@ -383,10 +386,26 @@ fn decode<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Confi
         filters,
         security_headers,
         bans,
+        error_bodies,
         consumers,
         authenticators,
         routes,
     })
+}
+
+/// Notes a listener at the address of the admin endpoints.
+fn read_admin(top: &Section<'_>, listeners: &[Located<ListenerConfig>]) -> Option<AdminConfig> {
+    let config = telemetry::read_admin(&top.table(&ADMIN, &telemetry::ADMIN_KEYS));
+    if let Some(AdminConfig { listen }) = &config
+        && listen.port() != 0
+        && let Some(other) = listeners
+            .iter()
+            .find(|listener| listener.value.address == *listen)
+    {
+        let message = "a listener has the address of `admin.listen`; the two need one each";
+        top.reader().problem(other.at, "listeners.address", message);
+    }
+    config
 }
 
 /// Authenticators of all kinds, in the order in which they are counted.

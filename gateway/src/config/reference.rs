@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 
 use super::key::{Keys, Row};
 use super::{
-    api_keys, bans, basic_auth, consumers, cors, filters, forward_auth, health, jwt, limits,
-    listeners, load, network_lists, respond, retry, rewrite, routes, runtime, security_headers,
-    telemetry, upstreams,
+    api_keys, bans, basic_auth, consumers, cors, error_bodies, filters, forward_auth, health, jwt,
+    limits, listeners, load, network_lists, respond, retry, rewrite, routes, runtime,
+    security_headers, telemetry, upstreams,
 };
 
 /// The sections in the order of the page.
-static SECTIONS: [&Keys; 30] = [
+static SECTIONS: [&Keys; 32] = [
     &load::KEYS,
     &runtime::KEYS,
     &telemetry::ADMIN_KEYS,
@@ -30,6 +30,8 @@ static SECTIONS: [&Keys; 30] = [
     &filters::KEYS,
     &security_headers::KEYS,
     &bans::KEYS,
+    &error_bodies::KEYS,
+    &error_bodies::BODY_KEYS,
     &consumers::KEYS,
     &api_keys::KEYS,
     &jwt::KEYS,

@@ -24,6 +24,7 @@ use super::balancing::Balance;
 use super::bans::BanConfig;
 use super::basic_auth::BasicConfig;
 use super::cors::CorsConfig;
+use super::error_bodies::ErrorBodiesConfig;
 use super::filters::FilterConfig;
 use super::forward_auth::ForwardAuthConfig;
 use super::health::{HealthConfig, OutlierConfig};
@@ -57,6 +58,8 @@ pub struct Config {
     pub filters: Vec<FilterConfig>,
     /// Penalties by index; listeners refer to them by that index.
     pub bans: Vec<BanConfig>,
+    /// What refusals say by index; listeners and routes refer to them by that index.
+    pub error_bodies: Vec<ErrorBodiesConfig>,
     /// Response fields for browsers by index; routes refer to them by that index.
     pub security_headers: Vec<SecurityHeadersConfig>,
     /// Consumers by name, in the order of the file.
@@ -332,6 +335,8 @@ pub struct ListenerConfig {
     pub hosts: Vec<HostPattern>,
     /// The penalty for clients that are refused again and again: index into `Config::bans`.
     pub ban: Option<usize>,
+    /// What its refusals say: index into `Config::error_bodies`.
+    pub error_bodies: Option<usize>,
     /// Which worker gets a new connection.
     pub steer: Steer,
     /// How paths are normalised and what is refused.

@@ -9,6 +9,7 @@ use super::address::parse_name;
 use super::conditions;
 use super::consumers::{GROUP_KIND, read_groups};
 use super::cors::CORS_FIELDS;
+use super::error_bodies;
 use super::filters::{self, RouteFilters};
 use super::forward_auth::ForwardAuthConfig;
 use super::key::{Key, Keys, List, Nested, Optional, Required};
@@ -49,6 +50,7 @@ pub(super) static KEYS: Keys = Keys {
         &REWRITE,
         &REQUEST_HEADERS,
         &RESPONSE_HEADERS,
+        &error_bodies::NAME,
         &NETWORK_LISTS,
         &filters::CORS,
         &filters::FILTERS,
@@ -250,6 +252,8 @@ pub(super) struct Names<'a> {
     pub authenticators: BTreeMap<&'a str, usize>,
     /// What they are.
     pub authenticator_list: &'a [AuthenticatorConfig],
+    /// What refusals say, with their indices.
+    pub error_bodies: BTreeMap<&'a str, usize>,
     /// Filters.
     pub filters: filters::Names<'a>,
 }
@@ -320,6 +324,10 @@ pub(super) fn read(sections: &[Section<'_>], names: &Names<'_>) -> Vec<RouteConf
                 rewrite: read_rewrite(section, &path),
                 request_headers: edits(&REQUEST_HEADERS, true),
                 response_headers: edits(&RESPONSE_HEADERS, false),
+                error_bodies: section.find(&error_bodies::NAME).and_then(|name| {
+                    let (key, known) = (error_bodies::NAME.name, &names.error_bodies);
+                    resolve(section, key, "set of error bodies", &name, known)
+                }),
                 max_head: section.get(&MAX_HEAD),
                 path,
                 ignore_case,

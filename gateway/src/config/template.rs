@@ -98,7 +98,7 @@ impl Template {
             if !literal.is_empty() {
                 pieces.push(Piece::Text(std::mem::take(&mut literal)));
             }
-            pieces.push(Piece::Variable(variable(name)?));
+            pieces.push(Piece::Variable(of_request(name)?));
             rest = after;
         }
         literal.push_str(rest);
@@ -158,7 +158,8 @@ impl Template {
     }
 }
 
-fn variable(name: &str) -> Result<Variable, String> {
+/// The variable of a request with this name.
+pub(super) fn of_request(name: &str) -> Result<Variable, String> {
     if let Some((_, known)) = NAMES.iter().find(|(known, _)| *known == name) {
         return Ok(known.clone());
     }

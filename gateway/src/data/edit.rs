@@ -27,7 +27,23 @@ pub(super) struct Variables<'a> {
 }
 
 impl<'a> Variables<'a> {
-    fn value(&self, variable: &Variable) -> &'a [u8] {
+    /// Of a request of which nothing but its identifier is known.
+    pub(super) fn unknown(request_id: &'a [u8], captures: &'a Captures) -> Self {
+        Self {
+            scheme: "",
+            method: b"",
+            host: b"",
+            path: b"",
+            query: b"",
+            caller: None,
+            client: b"",
+            request_id,
+            route: "",
+            captures,
+        }
+    }
+
+    pub(super) fn value(&self, variable: &Variable) -> &'a [u8] {
         match variable {
             Variable::Scheme => self.scheme.as_bytes(),
             Variable::Method => self.method,

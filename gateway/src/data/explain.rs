@@ -20,7 +20,7 @@ use super::log::Record;
 use super::plan::{Plan, client_of};
 use super::request::{
     Decision, Heard, Scratch, Site, Understood, ask_cors, ask_filters, ask_networks, asked,
-    challenges, check_sizes, identify, own_edits, subject, take_action, understand,
+    challenges, check_sizes, identify, own_edits, page, subject, take_action, understand,
 };
 use super::respond::{Answer, Content};
 use super::route::{Asked, Captures, RouteIndex, RouteTable, Unmet, Watch};
@@ -443,12 +443,15 @@ impl Asking<'_> {
     fn refusal(&mut self, status: u16, error: &Error) -> Vec<u8> {
         let plan = self.site.plan;
         let challenges = challenges(plan, &self.record, error);
+        let known = (&self.scratch, &self.record);
+        let page = page(plan, self.site.listener, known, (status, error));
         let content = Content::Problem {
             error,
             request_id: REQUEST_ID,
             limit: None,
             table: &plan.table,
             challenges: &challenges,
+            page: page.as_ref(),
         };
         self.answer(status, content)
     }

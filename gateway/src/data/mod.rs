@@ -15,6 +15,7 @@ pub mod filter;
 mod forward;
 mod log;
 mod networks;
+mod page;
 pub mod plan;
 pub mod rehearse;
 mod request;

@@ -23,8 +23,8 @@ use super::route::RouteTable;
 use super::upstream::{AddressCell, Endpoint, Target, Upstream};
 use super::verify::{KeyAsks, Verifications};
 use crate::config::{
-    Action, CORS_FIELDS, ClientIpConfig, Config, EndpointAddress, FilterMode, ListenerConfig,
-    RouteConfig, UnderscoreHeaders,
+    Action, CORS_FIELDS, ClientIpConfig, Config, EndpointAddress, ErrorBodiesConfig, FilterMode,
+    ListenerConfig, RouteConfig, UnderscoreHeaders,
 };
 
 /// A configuration compiled for workers.
@@ -44,6 +44,8 @@ pub struct Plan {
     pub key_asks: KeyAsks,
     /// Penalties, in the order of the config.
     pub(super) bans: Vec<BanPlan>,
+    /// What refusals say, in the order of the config.
+    pub(super) error_bodies: Vec<ErrorBodiesConfig>,
     /// Some route answers the questions of browsers before they come from other origins.
     pub(super) answers_preflights: bool,
     /// The upstreams, in the order of the config.
@@ -212,6 +214,7 @@ impl Plan {
                 .zip(config.cors.len() + config.filters.len()..)
                 .map(|(each, counter)| BanPlan::new(each, workers, counter))
                 .collect::<Result<_, _>>()?,
+            error_bodies: config.error_bodies.clone(),
             network_lists: config.network_lists.iter().map(NetworkList::new).collect(),
             listeners: config
                 .listeners

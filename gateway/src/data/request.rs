@@ -31,6 +31,7 @@ use super::filter::key::Subject;
 use super::filter::limit::{self, Decided};
 use super::filter::security_headers::Present;
 use super::log::Record;
+use super::page::Page;
 use super::plan::{Plan, RoutePlan};
 use super::respond::{Answer, Content};
 use super::route::Captures;
@@ -43,7 +44,7 @@ use crate::telemetry::{FilterOutcome, LimitOutcome, MetricsWriter, NetworkOutcom
 pub(super) use guard::{ask_cors, ask_filters, ask_networks};
 
 pub(super) use decide::{
-    Heard, Site, Understood, asked, challenges, check_sizes, identify, own_edits, subject,
+    Heard, Site, Understood, asked, challenges, check_sizes, identify, own_edits, page, subject,
     take_action, understand,
 };
 
@@ -421,15 +422,21 @@ pub(super) fn refuse_head(connection: &mut Connection, scratch: &Scratch, error:
         worker.next_request_id(),
         connection.client(),
     );
+    let served = worker.served();
+    let listener = &connection.listener;
+    let page = error.status().and_then(|status| {
+        let told = (status, error);
+        page(&served.plan, listener, (scratch, &record), told)
+    });
     let refusal = Refused {
         error,
         limit: None,
         challenges: b"",
+        page: page.as_ref(),
         close: true,
     };
     let next = put_refusal(connection, &mut record, &refusal, Edits::NONE);
     count_timeout(connection, error);
-    let served = worker.served();
     guard::count_refusal(connection, &served.plan, &record, error);
     record.finish(connection, &served, scratch, Some(error));
     next
@@ -470,10 +477,16 @@ async fn refuse(
     let close = broken || closes(connection, record);
     let limit = limit.map(|limit| &plan.limits[limit]);
     let challenges = challenges(plan, record, error);
+    let status = limit.map_or_else(|| error.status(), |limit| Some(limit.status));
+    let page = status.and_then(|status| {
+        let told = (status, error);
+        page(plan, &connection.listener, (&*scratch, &*record), told)
+    });
     let refusal = Refused {
         error,
         limit,
         challenges: &challenges,
+        page: page.as_ref(),
         close,
     };
     let edits = own_edits(plan, scratch, record, Present::Nothing);
@@ -492,6 +505,8 @@ struct Refused<'a> {
     limit: Option<&'a limit::LimitPlan>,
     /// Fields of a 401.
     challenges: &'a [u8],
+    /// What is said in place of a problem document.
+    page: Option<&'a Page<'a>>,
     close: bool,
 }
 
@@ -505,6 +520,7 @@ fn put_refusal(
         error,
         limit,
         challenges,
+        page,
         close,
     } = refused;
     let status = match limit {
@@ -525,6 +541,7 @@ fn put_refusal(
             limit,
             table: &served.plan.table,
             challenges,
+            page,
         },
         head_only: is_head(record),
         close,

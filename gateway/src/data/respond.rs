@@ -9,6 +9,7 @@ use runtime::Buf;
 use super::codec::{Edits, put_decimal, put_status_line};
 use super::error::{Error, Refusal};
 use super::filter::limit::LimitPlan;
+use super::page::Page;
 use super::route::{Methods, RouteTable};
 use crate::config::FixedResponse;
 
@@ -56,6 +57,8 @@ pub(super) enum Content<'a> {
         table: &'a RouteTable,
         /// Whole field lines for who may not.
         challenges: &'a [u8],
+        /// What is said in place of the document.
+        page: Option<&'a Page<'a>>,
     },
 }
 
@@ -83,6 +86,7 @@ impl Answer<'_> {
                 limit,
                 table,
                 challenges,
+                page,
             } => {
                 let passed = match error {
                     Error::AuthRefused(_, refusal) => Some(&**refusal),
@@ -96,7 +100,10 @@ impl Answer<'_> {
                 let is_ours = passed.is_none_or(|refusal| refusal.body.is_none())
                     && !(300..400).contains(&self.status);
                 if is_ours && !self.edits.removes(b"content-type") {
-                    out.put_slice(b"Content-Type: application/problem+json\r\n");
+                    match page {
+                        Some(page) => put_field(out, "Content-Type", page.content_type.as_bytes()),
+                        None => out.put_slice(b"Content-Type: application/problem+json\r\n"),
+                    }
                 }
                 // RFC 9110, 15.5.6: what there is instead.
                 match error {
@@ -106,20 +113,10 @@ impl Answer<'_> {
                     _ => {}
                 }
                 out.put_slice(challenges);
-                // A limit says for itself when there is room again.
-                let has_time = matches!(error, Error::Limited(_));
-                if self.status == 503 && !has_time && !self.edits.removes(b"retry-after") {
-                    put_field(out, "Retry-After", RETRY_AFTER_S);
-                }
-                if let (Error::Banned(banned), 429) = (error, self.status) {
-                    out.put_slice(b"Retry-After: ");
-                    put_decimal(out, whole_seconds(banned.left));
-                    out.put_slice(b"\r\n");
-                }
-                if let (Error::Limited(refusal), Some(limit)) = (error, limit) {
-                    put_limit_fields(out, refusal, limit);
-                }
-                if is_ours {
+                self.put_retry_after(out, error, *limit);
+                if let (true, Some(page)) = (is_ours, page) {
+                    body[0] = &page.body;
+                } else if is_ours {
                     let status = (self.status, status_text.format(self.status));
                     body = problem(status, error, request_id, *limit);
                 } else if let Some(theirs) = passed.and_then(|refusal| refusal.body.as_ref()) {
@@ -145,6 +142,25 @@ impl Answer<'_> {
             for piece in body {
                 out.put_slice(piece);
             }
+        }
+    }
+}
+
+impl Answer<'_> {
+    /// When to come again, where somebody knows.
+    fn put_retry_after(&self, out: &mut Buf, error: &Error, limit: Option<&LimitPlan>) {
+        match (error, limit) {
+            // Also where it answers 503: it says for itself when there is room again.
+            (Error::Limited(refusal), Some(limit)) => put_limit_fields(out, refusal, limit),
+            (Error::Banned(banned), _) if self.status == 429 => {
+                out.put_slice(b"Retry-After: ");
+                put_decimal(out, whole_seconds(banned.left));
+                out.put_slice(b"\r\n");
+            }
+            _ if self.status == 503 && !self.edits.removes(b"retry-after") => {
+                put_field(out, "Retry-After", RETRY_AFTER_S);
+            }
+            _ => {}
         }
     }
 }

@@ -212,6 +212,9 @@ impl Report<'_> {
                     Some(status) => writeln!(out, "refused    {status}, {reason}")?,
                     None => writeln!(out, "refused    {reason}, without an answer")?,
                 }
+                if let Some(name) = status.and_then(|status| self.error_bodies(status)) {
+                    writeln!(out, "body       of error_bodies.{name}")?;
+                }
                 write_message(answer, out)
             }
             End::Answered { status, answer } => {
@@ -314,7 +317,10 @@ impl Report<'_> {
                 reason,
                 answer,
             } => {
-                json!({ "refused": { "status": status, "reason": reason, "answer": shown(answer) } })
+                let body = status.and_then(|status| self.error_bodies(status));
+                json!({ "refused": {
+                    "status": status, "reason": reason, "error_bodies": body, "answer": shown(answer)
+                } })
             }
             End::Answered { status, answer } => {
                 json!({ "answered": { "status": status, "answer": shown(answer) } })
@@ -345,6 +351,18 @@ impl Report<'_> {
         let mut said = self.explanation.networks.iter();
         said.find(|(index, _)| *index == list)
             .map(|(_, outcome)| *outcome)
+    }
+
+    /// Where the body of a refusal with this status comes from, unless it is a problem document.
+    fn error_bodies(&self, status: u16) -> Option<&str> {
+        let of_route = self.route().and_then(|route| route.error_bodies);
+        let listener = self.config.listeners.get(self.listener);
+        let of_listener = listener.and_then(|listener| listener.error_bodies);
+        let mut all = of_route.into_iter().chain(of_listener);
+        all.find_map(|index| {
+            let bodies = self.config.error_bodies.get(index)?;
+            bodies.find(status).map(|_| &*bodies.name)
+        })
     }
 
     fn network_list(&self, index: usize) -> &str {

@@ -3,6 +3,31 @@
 use super::{LISTENER, LISTENING, ROUTE, rejected};
 
 rejects! {
+    error_bodies_without_bodies(LISTENING, "[error_bodies.a]") =>
+        ["2:1: error: error_bodies.a.bodies: missing; write what is said for which status"];
+    an_error_body_for_what_is_no_error(LISTENING, "[error_bodies.a]", r#"bodies = [{ status = 200, body = "" }]"#) =>
+        [r#"3:22: error: error_bodies.a.bodies.status: must be a status from 400 to 599, or "4xx" or "5xx""#];
+    an_error_body_for_a_class_that_is_none(LISTENING, "[error_bodies.a]", r#"bodies = [{ status = "6xx", body = "" }]"#) =>
+        [r#"3:22: error: error_bodies.a.bodies.status: must be a status from 400 to 599, or "4xx" or "5xx""#];
+    an_error_body_in_two_places(LISTENING, "[error_bodies.a]", r#"bodies = [{ status = 404, body = "", file = "/dev/null" }]"#) =>
+        ["3:45: error: error_bodies.a.bodies.file: write either `body` or `file`, not both"];
+    an_error_body_in_no_place(LISTENING, "[error_bodies.a]", "bodies = [{ status = 404 }]") =>
+        ["3:11: error: error_bodies.a.bodies.body: missing; write `body` or `file`"];
+    two_error_bodies_for_one_status(LISTENING, "[error_bodies.a]", r#"bodies = [{ status = 404, body = "a" }, { status = "404", body = "b" }]"#) =>
+        ["3:52: error: error_bodies.a.bodies.status: 404 is there twice"];
+    a_file_of_an_error_body_that_is_not_there(LISTENING, "[error_bodies.a]", r#"bodies = [{ status = 404, file = "/nonexistent/a" }]"#) =>
+        ["3:34: error: error_bodies.a.bodies.file: /nonexistent/a cannot be read: No such file or directory (os error 2)"];
+    a_file_of_an_error_body_without_end(LISTENING, "[error_bodies.a]", r#"bodies = [{ status = 404, file = "/dev/zero" }]"#) =>
+        ["3:34: error: error_bodies.a.bodies.file: /dev/zero cannot be read: it is larger than 64KiB"];
+    an_error_body_with_a_capture(LISTENING, "[error_bodies.a]", r#"bodies = [{ status = 404, body = "${path.id}" }]"#) =>
+        ["3:34: error: error_bodies.a.bodies.body: `${path.id}`: a body is of no route in particular, so it has no captures"];
+    an_error_body_that_could_not_be_escaped(LISTENING, "[error_bodies.a]", r#"bodies = [{ status = 404, body = "${host}", content_type = "text/css" }]"#) =>
+        ["3:34: error: error_bodies.a.bodies.body: how variables stand in `text/css` is not known; they can be in HTML, XML, JSON and plain text"];
+    an_error_body_of_no_type(LISTENING, "[error_bodies.a]", r#"bodies = [{ status = 404, body = "", content_type = "html" }]"#) =>
+        ["3:53: error: error_bodies.a.bodies.content_type: a media type is TYPE/SUBTYPE"];
+    a_route_with_error_bodies_that_are_not_there(LISTENING, "[error_bodies.pages]", r#"bodies = [{ status = 404, body = "" }]"#,
+        "[[routes]]", r#"name = "r""#, "respond = {}", r#"error_bodies = "page""#) =>
+        ["7:16: error: routes.error_bodies: no set of error bodies is named `page`; did you mean `pages`?"];
     a_policy_without_origins(LISTENING, "[cors.a]") =>
         ["2:1: error: cors.a.origins: missing; without an origin nothing is let in"];
     a_policy_with_no_origin(LISTENING, "[cors.a]", "origins = []") =>

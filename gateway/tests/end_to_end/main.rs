@@ -29,6 +29,7 @@ mod client_address;
 mod cors;
 mod descriptors;
 mod drain;
+mod error_bodies;
 mod exceptions;
 mod faults;
 mod filters;

@@ -45,6 +45,8 @@ pub struct RouteConfig {
     pub request_headers: HeaderEdits,
     /// Changes of the response's header fields.
     pub response_headers: HeaderEdits,
+    /// What its refusals say: index into `Config::error_bodies`.
+    pub error_bodies: Option<usize>,
 }
 
 /// Most lists of networks of a route.

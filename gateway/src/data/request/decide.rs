@@ -12,12 +12,13 @@ use crate::data::codec::{
     BodyFraming, Edits, FieldKind, Fields, Normalised, RequestError, RequestHead, TargetForm,
     check_query, host_of, most_generous_form, normalise_path, parse_request,
 };
-use crate::data::edit;
+use crate::data::edit::{self, Variables};
 use crate::data::error::Error;
 use crate::data::filter::key::Subject;
 use crate::data::filter::rules::FilterPlan;
 use crate::data::filter::security_headers::Present;
 use crate::data::log::Record;
+use crate::data::page::{self, Page};
 use crate::data::plan::{ListenerPlan, Plan};
 use crate::data::route::{Asked, Captures, Matchers, Methods, Watch};
 use crate::telemetry::{FilterOutcome, NetworkOutcome};
@@ -419,6 +420,36 @@ pub(in crate::data) fn challenges(plan: &Plan, record: &Record, error: &Error) -
         (&Error::Filtered(filter, refused), _) => plan.filters[filter].lines(refused).to_vec(),
         _ => Vec::new(),
     }
+}
+
+/// What the route or the listener says of an error in place of a problem document, if anything.
+pub(in crate::data) fn page<'a>(
+    plan: &'a Plan,
+    listener: &ListenerPlan,
+    (scratch, record): (&Scratch, &Record),
+    (status, error): (u16, &Error),
+) -> Option<Page<'a>> {
+    let route = record.route.map(|route| &plan.routes[route].config);
+    let of_route = route.and_then(|route| route.error_bodies);
+    let body = page::find(
+        &plan.error_bodies,
+        [of_route, listener.config.error_bodies],
+        status,
+    )?;
+    // Before the route table is asked, host and path in the scratch may be what another request has left there.
+    let is_understood = route.is_some()
+        || matches!(
+            error,
+            Error::NoRoute | Error::MethodNotAllowed(_) | Error::AmbiguousPath
+        );
+    let variables = match record.request.filter(|_| is_understood) {
+        Some(request) => {
+            let name = route.map_or("", |route| &route.name);
+            scratch.variables(&request, record, name)
+        }
+        None => Variables::unknown(&record.request_id, &scratch.captures),
+    };
+    Some(page::write(body, &variables, status, error.name()))
 }
 
 /// What the route of a request changes of the fields of an answer that the gateway gives itself.
