@@ -13,13 +13,14 @@ use super::error_bodies;
 use super::filters::{self, RouteFilters};
 use super::forward_auth::ForwardAuthConfig;
 use super::key::{Key, Keys, List, Nested, Optional, Required};
-use super::kind::{Flag, Or, Size, Text, Time};
+use super::kind::{Flag, Integer, Or, Size, Text, Time};
 use super::matching::PathPattern;
 use super::resolved::{
     AccessConfig, Action, AuthenticatorConfig, AuthenticatorKind, ROUTE_AUTH_MAX, ROUTE_LIMITS_MAX,
     ROUTE_NETWORK_LISTS_MAX, Rewrite, RouteConfig,
 };
 use super::respond;
+use super::retry::RETRIES_MAX;
 use super::rewrite;
 use super::section::{Located, Section};
 use place::{
@@ -62,6 +63,7 @@ pub(super) static KEYS: Keys = Keys {
         &MAX_HEAD,
         &MAX_BODY,
         &TIMEOUT,
+        &RETRIES,
         &UPGRADE,
         &TRAILERS,
     ],
@@ -221,6 +223,13 @@ static TIMEOUT: Key<Or<Time>> = Key {
     text: "The whole exchange must end in this time; else 504, or a broken connection where the response has begun.",
 };
 
+static RETRIES: Optional<Integer<u8>> = Optional {
+    name: "retries",
+    kind: Integer::new(0, RETRIES_MAX as u64),
+    absent: "those of `upstreams.NAME.retry`",
+    text: "How often a request is sent again at most, where its upstream would do so more often: causes, budget and times are the upstream's. 0: never, but to another endpoint where none could be connected to, and on the one new connection where a kept one had gone stale; nothing has seen it then.",
+};
+
 static UPGRADE: List<Text<String>> = List {
     name: "upgrade",
     item: Text {
@@ -338,6 +347,7 @@ pub(super) fn read(sections: &[Section<'_>], names: &Names<'_>) -> Vec<RouteConf
                 access,
                 max_body: section.get(&MAX_BODY),
                 timeout: section.get(&TIMEOUT),
+                retries: section.find(&RETRIES).map(|most| most.value),
                 upgrade: section
                     .list(&UPGRADE)
                     .into_iter()

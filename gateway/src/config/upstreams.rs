@@ -45,7 +45,7 @@ pub(super) static ENDPOINT_KEYS: Keys = Keys {
     header: "upstreams.NAME.endpoints",
     text: "One server: `endpoints = [{ address = \"10.0.0.1:8000\" }]`.",
     rows: &[&ADDRESS, &WEIGHT, &PRIORITY],
-    unsupported: &["backup", "drain", "tls"],
+    unsupported: &["drain", "tls"],
 };
 
 /// Most endpoints of an upstream.
@@ -84,7 +84,7 @@ static PRIORITY: Key<Integer<u8>> = Key {
     name: "priority",
     kind: Integer::new(0, 9),
     default: 0,
-    text: "Endpoints of a higher number get requests only while too few of each lower one are healthy, see `panic_threshold`: 0 first, 1 as its backup.",
+    text: "Endpoints of a higher number get requests only while too few of each lower one are healthy, see `panic_threshold`: 0 first, 1 as its backup (what others call `backup`).",
 };
 
 static PANIC_THRESHOLD: Key<Percent> = Key {

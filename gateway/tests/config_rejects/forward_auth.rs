@@ -91,6 +91,11 @@ rejects! {
             "11:59: error: routes.request_headers.remove: `x_tenant` is what an authenticator of the route copies from its answer (`copy_response_headers`)",
         ];
 
+    a_backup_that_is_a_priority(LISTENING, "[upstreams.u]", r#"endpoints = [{ address = "10.0.0.1:80", backup = true }]"#) =>
+        ["3:41: error: upstreams.u.endpoints.backup: unknown key; known keys: address, weight, priority"];
+    more_retries_than_any_upstream_makes(CORS, "retries = 6") =>
+        ["8:11: error: routes.retries: must be from 0 to 5; found 6"];
+
     a_field_that_the_policy_writes_too(CORS, r#"response_headers = { set = { access-control-allow-origin = "*" }, add = { Access-Control-Max-Age = "1" } }"#) =>
         [
             "8:30: error: routes.response_headers.set: `access-control-allow-origin` is written by the policy in `cors`; say it there, or leave `cors` out",

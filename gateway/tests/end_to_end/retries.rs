@@ -194,7 +194,31 @@ fn stale_is_free(driver: Driver) {
     }
 }
 
+fn by_route(driver: Driver) {
+    let (busy, free) = (busy(), Upstream::saying("free"));
+    let addresses = [busy.address, free.address];
+    let lines = "retry = { attempts = 2, on = [\"503\"] }";
+    let gateway = Launch::new(driver)
+        .one_worker()
+        .rest(&to_upstream(&addresses, lines))
+        .rest("retries = 1\n[[routes]]\nname = \"once\"\npath = \"/once\"\nupstream = \"up\"\nretries = 0\n")
+        .start();
+    // In turn; who meets the busy one first is sent on, but not from the route that says never.
+    let statuses = |path: &str| [gateway.get(path).status, gateway.get(path).status];
+    assert_eq!(statuses("/again"), [200, 200]);
+    let before = retries(&gateway, "status");
+    assert!(before >= 1.0);
+    let mut once = statuses("/once");
+    once.sort_unstable();
+    assert_eq!(once, [200, 503]);
+    assert_eq!(retries(&gateway, "status"), before);
+}
+
 on_both_drivers! {
+    fn a_route_may_allow_fewer_or_none(driver) {
+        by_route(driver);
+    }
+
     fn a_status_that_is_listed_sends_the_request_to_another_endpoint(driver) {
         by_status(driver);
     }

@@ -33,6 +33,8 @@ pub struct RouteConfig {
     pub max_body: Option<u64>,
     /// The whole exchange must end in this time; `None`: no such limit.
     pub timeout: Option<Duration>,
+    /// How often a request is sent again at most; `None`: as often as its upstream would.
+    pub retries: Option<u8>,
     /// Protocols to which a request may be upgraded, lower case (`websocket`).
     pub upgrade: Vec<String>,
     /// Trailer fields pass in both directions, whether or not the receiver asked for them.

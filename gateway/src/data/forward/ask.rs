@@ -46,7 +46,7 @@ pub(in crate::data) async fn ask(
     let pool = &served.pools[upstream];
     let began = worker.clock.now();
     let until = worker.deadlines.now() + ticks_of(config.timeout);
-    let mut tries = Tries::new(pool, config.method != AskMethod::Post);
+    let mut tries = Tries::new(pool, config.method != AskMethod::Post, None);
     let error = loop {
         let timers = tries.timers(Some(until));
         let fresh = tries.is_again();

@@ -98,7 +98,7 @@ pub(super) async fn forward(
     let trailers = route.is_some_and(|route| route.trailers);
     let mut body = Transfer::new(request.framing, sink_of(&request, trailers));
     let key = key_of(pool, record.client, &request, scratch, &served.plan);
-    let mut tries = Tries::new(pool, is_replayable(&request));
+    let mut tries = Tries::new(pool, is_replayable(&request), route);
     // Whoever said at its start whose connection it is cannot have another client's request on it.
     let one_client = pool.upstream().config.proxy_protocol != ProxyProtocol::Off;
     loop {

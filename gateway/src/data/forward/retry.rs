@@ -3,7 +3,7 @@
 use arrayvec::ArrayVec;
 
 use super::timers::Timers;
-use crate::config::{RETRIES_MAX, RetryConfig};
+use crate::config::{RETRIES_MAX, RetryConfig, RouteConfig};
 use crate::data::codec::{BodyFraming, RequestHead, is_idempotent};
 use crate::data::error::{Error, Fault};
 use crate::data::upstream::{Lease, Pool};
@@ -26,15 +26,20 @@ pub(super) struct Tries<'a> {
 }
 
 impl<'a> Tries<'a> {
+    /// Of a request of `route`, which may allow fewer tries than the upstream of `pool`.
     #[inline]
-    pub(super) fn new(pool: &'a Pool, replayable: bool) -> Self {
+    pub(super) fn new(pool: &'a Pool, replayable: bool, route: Option<&RouteConfig>) -> Self {
         let config = &pool.upstream().config.retry;
+        let most = route.and_then(|route| route.retries).unwrap_or(u8::MAX);
         pool.earn_retries(config.budget);
         Self {
             pool,
             config,
             failed: ArrayVec::new(),
-            left: if replayable { config.attempts } else { 0 },
+            left: match replayable {
+                true => config.attempts.min(most),
+                false => 0,
+            },
             sent: false,
             stale: !replayable,
             starved: false,
