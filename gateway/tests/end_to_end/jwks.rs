@@ -58,6 +58,14 @@ fn rsa_alone() -> String {
 
 /// A gateway that asks for tokens with the keys of `url`.
 fn gateway(driver: Driver, url: &str, more: &str) -> Gateway {
+    Launch::new(driver)
+        .one_worker()
+        .rest(&routes(url, more))
+        .start()
+}
+
+/// As [`gateway`], with two workers: each looks for newer keys by itself, within a second.
+fn gateway_of_two(driver: Driver, url: &str, more: &str) -> Gateway {
     Launch::new(driver).rest(&routes(url, more)).start()
 }
 
@@ -166,7 +174,7 @@ on_both_drivers! {
         });
         let url = format!("http://{}/jwks", server.address);
         let more = "jwks_cooldown = \"1s\"\njwks_refresh = \"1h\"\njwks_timeout = \"30s\"";
-        let gateway = Arc::new(gateway(driver, &url, more));
+        let gateway = Arc::new(gateway_of_two(driver, &url, more));
         let (asking, statuses) = (Arc::clone(&gateway), Arc::new(Mutex::new(Vec::new())));
         let heard = Arc::clone(&statuses);
         let asking = thread::spawn(move || {
@@ -190,7 +198,7 @@ on_both_drivers! {
 
     fn made_up_keys_cause_no_more_fetches_than_the_cooldown_allows(driver) {
         let issuer = Issuer::new(&all());
-        let quiet = gateway(driver, &issuer.url(), "jwks_cooldown = \"1h\"\njwks_refresh = \"1d\"");
+        let quiet = gateway_of_two(driver, &issuer.url(), "jwks_cooldown = \"1h\"\njwks_refresh = \"1d\"");
         for number in 0..100 {
             refused(&bearer(&quiet, &made_up(&number.to_string())), "token_key_unknown");
         }
@@ -198,7 +206,7 @@ on_both_drivers! {
 
         let issuer = Issuer::new(&all());
         let begin = Instant::now();
-        let gateway = Arc::new(gateway(driver, &issuer.url(), "jwks_cooldown = \"1s\"\njwks_refresh = \"1d\""));
+        let gateway = Arc::new(gateway_of_two(driver, &issuer.url(), "jwks_cooldown = \"1s\"\njwks_refresh = \"1d\""));
         let flood = |thread: usize| {
             let (gateway, issuer) = (Arc::clone(&gateway), &issuer.server);
             move || {
