@@ -10,7 +10,7 @@ import time
 from . import report, system
 from .cases import IDLE, KEYS_OF_CASES, chosen
 from .load import PROXY_CORE
-from .proxies import BY_NAME, PEERS, RINGGATE
+from .proxies import BY_NAME, PEERS, RINGGATE, RINGGATE_PGO
 from .session import Session, estimate_seconds
 
 DEFAULT_ROUNDS, DEFAULT_SECONDS = 5, 2.0
@@ -81,7 +81,8 @@ def main(words=None):
         if peer.binary():
             peers.append(peer)
         else:
-            why = "not built: make build" if name == RINGGATE else "not installed: bench/peers/install"
+            builds = {RINGGATE: "make build", RINGGATE_PGO: "make pgo"}
+            why = f"not built: {builds[name]}" if name in builds else "not installed: bench/peers/install"
             print(f"SKIP  {name}: {why}", file=sys.stderr)
             skipped.append({"what": name, "why": why})
     cases = chosen(options.cases, [peer.name for peer in peers], options.networks)

@@ -77,7 +77,8 @@ def _relay(binary, place):
 
 
 ALL = frozenset({"log", "unix", "routes", "keyed", "refuse"})
-RINGGATE, RELAY, NGINX, HAPROXY, PINGORA, ENVOY = "ringgate", "raw relay", "nginx", "HAProxy", "pingora", "Envoy"
+RINGGATE, RINGGATE_PGO = "ringgate", "ringgate pgo"
+RELAY, NGINX, HAPROXY, PINGORA, ENVOY = "raw relay", "nginx", "HAProxy", "pingora", "Envoy"
 ARTICLE, ARTICLE_POOL = "article", "article-pool"
 PEERS = [
     Peer(
@@ -85,6 +86,15 @@ PEERS = [
         "ringgate",
         ("--version",),
         ALL | {"unlimited", *FEATURES},
+        lambda binary, place: [binary, "run", "-c", place.file("ringgate.toml")],
+        ("ringgate.toml",),
+    ),
+    # The same, built by the profile of a run.
+    Peer(
+        RINGGATE_PGO,
+        "ringgate-pgo",
+        ("--version",),
+        ALL,
         lambda binary, place: [binary, "run", "-c", place.file("ringgate.toml")],
         ("ringgate.toml",),
     ),

@@ -93,6 +93,9 @@ def program(name):
     if name in ("ringgate", "ringgate-load"):
         own = OURS / name
         return str(own) if own.exists() else None
+    if name == "ringgate-pgo":
+        own = ROOT / "target/pgo/release/ringgate"
+        return str(own) if own.exists() else None
     built = ROOT / "target/peers/bin" / name
     if built.exists():
         return str(built)
