@@ -180,7 +180,7 @@ mod s6_6_1_date {
     fn a_date_of_the_hop_is_replaced() {
         let head = "HTTP/1.1 200 OK\r\nDate: then\r\nConnection: date\r\nContent-Length: 0\r\n\r\n";
         let got =
-            "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 0\r\n\r\n";
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n";
         assert_eq!(relay(head, &GET, &DATED), got);
     }
 
@@ -265,7 +265,7 @@ mod s7_6_1_connection {
         assert_eq!(forward(request).as_deref(), Ok(sent));
         let response = "HTTP/1.1 200 OK\r\nConnection: X-Gone, keep-alive\r\nX-Gone: 1\r\nKeep-Alive: 5\r\n\
             Proxy-Authenticate: x\r\nContent-Length: 2\r\nX-Keep: 1\r\n\r\n";
-        let got = "HTTP/1.1 200 OK\r\nX-Keep: 1\r\nContent-Length: 2\r\n\r\n";
+        let got = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Keep: 1\r\n\r\n";
         assert_eq!(relay(response, &GET, &KEEP), got);
     }
 
@@ -419,6 +419,25 @@ mod s7_8_upgrade {
 
 mod s8_6_content_length {
     use super::*;
+
+    /// A length that stands as it would be written stays in its place; any other is written anew, once.
+    #[test]
+    fn a_length_is_forwarded_once_in_its_plain_form() {
+        let response = |length| format!("HTTP/1.1 200 OK\r\n{length}X: y\r\n\r\n");
+        let plain = response("Content-Length: 42\r\n");
+        assert_eq!(relay(&plain, &GET, &KEEP), plain);
+        let last = "HTTP/1.1 200 OK\r\nX: y\r\nContent-Length: 42\r\n\r\n";
+        for zeros in ["00042", "042"] {
+            let other = response(&format!("Content-Length: {zeros}\r\n"));
+            assert_eq!(relay(&other, &GET, &KEEP), last, "{zeros}");
+        }
+        let request = |length| format!("POST / HTTP/1.1\r\nHost: a.test\r\n{length}X: y\r\n\r\n");
+        let plain = request("content-length: 0\r\n");
+        assert_eq!(forward(&plain), Ok(plain));
+        let last = "POST / HTTP/1.1\r\nHost: a.test\r\nX: y\r\nContent-Length: 7\r\n\r\n";
+        let other = request("Content-Length: 007\r\n");
+        assert_eq!(forward(&other).as_deref(), Ok(last));
+    }
 
     /// 1xx and 204 have no Content-Length; HEAD and 304 have that of the answer to GET, without a body.
     #[test]

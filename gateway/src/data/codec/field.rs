@@ -105,6 +105,10 @@ pub enum FieldKind {
     Other,
 }
 
+const fn bit(kind: FieldKind) -> u32 {
+    1 << kind as u32
+}
+
 /// A field line.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
@@ -124,13 +128,18 @@ pub struct Field {
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
     list: Vec<Field>,
+    /// A bit for each [`FieldKind`] that is there: most heads have few, and what is not there need not be looked for.
+    kinds: u32,
 }
 
 impl Fields {
     /// An empty table; allocates nothing.
     #[must_use]
     pub const fn new() -> Self {
-        Self { list: Vec::new() }
+        Self {
+            list: Vec::new(),
+            kinds: 0,
+        }
     }
 
     /// How many there are.
@@ -161,13 +170,24 @@ impl Fields {
     /// Takes over what `httparse` found in `head`.
     pub(super) fn fill(&mut self, head: &[u8], parsed: &[Header<'_>]) {
         self.list.clear();
-        self.list.extend(parsed.iter().map(|header| Field {
-            name: Span::locate(head, header.name.as_bytes()),
-            value: Span::locate(head, header.value),
-            kind: classify(header.name.as_bytes()),
-            named_by_connection: false,
-            withheld: false,
+        let mut kinds = 0;
+        self.list.extend(parsed.iter().map(|header| {
+            let kind = classify(header.name.as_bytes());
+            kinds |= bit(kind);
+            Field {
+                name: Span::locate(head, header.name.as_bytes()),
+                value: Span::locate(head, header.value),
+                kind,
+                named_by_connection: false,
+                withheld: false,
+            }
         }));
+        self.kinds = kinds;
+    }
+
+    /// Whether there is a field of one of `kinds`. Looks at no field.
+    pub(super) fn has_any(&self, kinds: &[FieldKind]) -> bool {
+        self.kinds & kinds.iter().fold(0, |bits, &kind| bits | bit(kind)) != 0
     }
 
     /// The value of the field at `index`, if that is of `kind`.

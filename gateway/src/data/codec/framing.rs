@@ -43,6 +43,9 @@ pub(super) fn declared(
     forgiven: ResponseFaults,
     met: &mut ResponseFaults,
 ) -> Result<Declared, FramingError> {
+    if !fields.has_any(&[FieldKind::ContentLength, FieldKind::TransferEncoding]) {
+        return Ok(Declared::Nothing);
+    }
     let mut forgives = |fault| {
         let forgives = forgiven.contains(fault);
         if forgives {

@@ -267,6 +267,9 @@ struct Connection {
 /// Reads all Connection fields and marks the fields they name.
 fn read_connection(head: &[u8], fields: &mut Fields) -> Result<Connection, RequestError> {
     let mut connection = Connection::default();
+    if !fields.has_any(&[FieldKind::Connection]) {
+        return Ok(connection);
+    }
     let mut options = 0_usize;
     for index in 0..fields.len() {
         let Some(value) = fields.value_at(index, FieldKind::Connection) else {
@@ -338,6 +341,16 @@ fn read_rest(
     method: Method,
 ) -> Result<Rest, RequestError> {
     let mut rest = Rest::default();
+    if !fields.has_any(&[
+        FieldKind::Expect,
+        FieldKind::Upgrade,
+        FieldKind::XRequestId,
+        FieldKind::Te,
+        FieldKind::MaxForwards,
+        FieldKind::Underscore,
+    ]) {
+        return Ok(rest);
+    }
     let mut upgrades = 0_u32;
     let mut request_ids = 0_u32;
     for field in fields.iter() {

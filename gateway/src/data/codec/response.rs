@@ -190,6 +190,9 @@ fn has_blank_before_colon(head: &[u8], field: &Field) -> bool {
 /// the field goes end to end whatever the upstream says.
 fn read_connection(head: &[u8], fields: &mut Fields) -> Result<bool, ResponseError> {
     let mut stays = true;
+    if !fields.has_any(&[FieldKind::Connection]) {
+        return Ok(stays);
+    }
     let mut options = 0_usize;
     for index in 0..fields.len() {
         let Some(value) = fields.value_at(index, FieldKind::Connection) else {
@@ -224,10 +227,11 @@ fn is_expected_upgrade(head: &[u8], fields: &Fields, asked: Option<&[u8]>) -> bo
 /// `HTTP/1.1 200 reason`: whatever follows the second space. Not httparse's, which hides a reason outside ASCII.
 fn reason_span(head: &[u8]) -> Span {
     const BEFORE: usize = b"HTTP/1.1 200 ".len();
-    let end = head
-        .iter()
-        .position(|&byte| byte == b'\r')
-        .unwrap_or(head.len());
+    // The last blank may be missing.
+    const FROM: usize = BEFORE - 1;
+    let rest = head.get(FROM..).unwrap_or_default();
+    let length = rest.iter().position(|&byte| byte == b'\r');
+    let end = length.map_or(head.len(), |length| FROM.saturating_add(length));
     Span::new(BEFORE.min(end), end)
 }
 

@@ -118,6 +118,11 @@ pub(super) fn put_number_field(out: &mut impl BufMut, name: &[u8], number: u64) 
     out.put_slice(b"\r\n");
 }
 
+/// Whether a length that was read from `value` would be written so.
+pub(super) const fn is_canonical_number(value: &[u8]) -> bool {
+    matches!(value, [b'0'] | [b'1'..=b'9', ..])
+}
+
 /// Where a field line ends, with its CRLF, if it stands in the head as it would be written.
 pub(super) fn end_of_canonical(head: &[u8], field: &Field) -> Option<usize> {
     let end = field.value.end().saturating_add(2);

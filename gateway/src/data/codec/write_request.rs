@@ -7,7 +7,9 @@ use super::field::{Field, FieldKind, Fields};
 use super::framing::BodyFraming;
 use super::request::RequestHead;
 use super::target::{Scheme, TargetForm};
-use super::write::{Copier, end_of_canonical, put_field, put_line, put_number_field, put_via};
+use super::write::{
+    Copier, end_of_canonical, is_canonical_number, put_field, put_line, put_number_field, put_via,
+};
 use crate::config::UnderscoreHeaders;
 
 /// What the gateway decided about a request that it forwards. Everything in it is valid where it will stand.
@@ -100,8 +102,8 @@ impl ForwardRequest<'_> {
 
 /// Writes the head of a request again, as HTTP/1.1.
 ///
-/// Fields of the client's hop are left out: Connection and what it names, framing, upgrades. One framing field is
-/// written from [`RequestHead::framing`]. All other fields keep their order, case and number. `out` must have room for
+/// Fields of the client's hop are left out: Connection and what it names, framing, upgrades. There is one framing field,
+/// written from [`RequestHead::framing`], or as it came where that is the same. All other fields keep their order, case and number. `out` must have room for
 /// [`ForwardRequest::size_max`] octets. Allocates nothing; time is linear in the head.
 pub fn write_request_head(
     out: &mut impl BufMut,
@@ -119,16 +121,26 @@ pub fn write_request_head(
     if let Some(end) = front {
         copier.keep_front(end);
     }
-    for field in fields.iter().filter(|field| {
-        is_kept(field, head, request, forward) && !forward.edits.removes(field.name.of(head))
-    }) {
-        copier.keep(field);
+    let mut framed = false;
+    for field in fields.iter() {
+        // The one length there can be: where it stands as it would be written, it stays where it is.
+        if field.kind == FieldKind::ContentLength
+            && matches!(request.framing, BodyFraming::Length(_))
+            && is_canonical_number(field.value.of(head))
+        {
+            framed = true;
+            copier.keep(field);
+        } else if is_kept(field, head, request, forward)
+            && !forward.edits.removes(field.name.of(head))
+        {
+            copier.keep(field);
+        }
     }
     copier.finish();
     if let Some(name) = forward.via {
         put_via(out, request.version, name);
     }
-    put_framing(out, request);
+    put_framing(out, request, framed);
     put_connection(out, request, forward);
     put_client(out, head, request, fields, forward);
     if let Some(cookie) = forward.additions.cookie.filter(|cookie| !cookie.is_empty())
@@ -240,9 +252,11 @@ fn poses(name: &[u8]) -> bool {
         .any(|own| name.iter().map(dashed).eq(own.iter().copied()))
 }
 
-fn put_framing(out: &mut impl BufMut, request: &RequestHead) {
+/// `framed`: the length is there.
+fn put_framing(out: &mut impl BufMut, request: &RequestHead, framed: bool) {
     match request.framing {
         BodyFraming::None => {}
+        BodyFraming::Length(_) if framed => {}
         BodyFraming::Length(length) => put_number_field(out, b"Content-Length", length),
         BodyFraming::Chunked => out.put_slice(b"Transfer-Encoding: chunked\r\n"),
         BodyFraming::UntilClose => debug_assert!(false, "no request ends by closing"),

@@ -7,7 +7,10 @@ use super::field::{Field, FieldKind, Fields};
 use super::framing::BodyFraming;
 use super::request::Version;
 use super::response::ResponseHead;
-use super::write::{Copier, put_field, put_number_field, put_status_line, put_via};
+use super::write::{
+    Copier, is_canonical_number, put_field, put_number_field, put_status_line, put_via,
+};
+use crate::config::ResponseFaults;
 
 /// What the gateway decided about a response that it forwards.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +49,8 @@ impl ForwardResponse<'_> {
 
 /// Writes the head of a response again, as HTTP/1.1.
 ///
-/// Fields of the upstream's hop are left out and one framing field is written from [`ForwardResponse::body`]. All other
+/// Fields of the upstream's hop are left out. There is one framing field, written from [`ForwardResponse::body`], or as it
+/// came where that is the same. All other
 /// fields keep their order, case and number. `out` must have room for [`ForwardResponse::size_max`] octets. Allocates
 /// nothing; time is linear in the head.
 pub fn write_response_head(
@@ -69,12 +73,19 @@ pub fn write_response_head(
     }
     // A route that takes Date out, or sets it, has the last word.
     let mut dated = response.status < 200 || forward.edits.removes(b"date");
-    for field in fields
-        .iter()
-        .filter(|field| is_kept(field, forward) && !forward.edits.removes(field.name.of(head)))
-    {
-        dated |= field.kind == FieldKind::Date;
-        copier.keep(field);
+    let keeps_length = keeps_length(response, forward.body);
+    let mut framed = false;
+    for field in fields.iter() {
+        if field.kind == FieldKind::ContentLength {
+            // The one there is: where it stands as it would be written, it stays where it is.
+            if keeps_length && is_canonical_number(field.value.of(head)) {
+                framed = true;
+                copier.keep(field);
+            }
+        } else if is_kept(field, forward) && !forward.edits.removes(field.name.of(head)) {
+            dated |= field.kind == FieldKind::Date;
+            copier.keep(field);
+        }
     }
     copier.finish();
     if let (Some(date), false) = (forward.date, dated) {
@@ -83,7 +94,9 @@ pub fn write_response_head(
     if let Some(name) = forward.via {
         put_via(out, response.version, name);
     }
-    put_framing(out, response, forward.body);
+    if !framed {
+        put_framing(out, response, forward.body);
+    }
     if response.is_upgrade() {
         out.put_slice(b"Connection: upgrade\r\n");
         for field in fields
@@ -114,6 +127,17 @@ const fn is_kept(field: &Field, forward: &ForwardResponse<'_>) -> bool {
         FieldKind::Trailer => forward.trailers && !field.named_by_connection,
         _ => !field.named_by_connection,
     }
+}
+
+/// Whether the one length that the upstream gave is the one to give.
+fn keeps_length(response: &ResponseHead, body: BodyFraming) -> bool {
+    response.tolerated == ResponseFaults::NONE
+        && match (body, response.status) {
+            (_, 100..=199 | 204) | (BodyFraming::None, 205) => false,
+            (BodyFraming::Length(length), _) => response.content_length == Some(length),
+            (BodyFraming::None, _) => response.content_length.is_some(),
+            (BodyFraming::Chunked | BodyFraming::UntilClose, _) => false,
+        }
 }
 
 fn put_framing(out: &mut impl BufMut, response: &ResponseHead, body: BodyFraming) {
