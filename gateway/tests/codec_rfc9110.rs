@@ -423,7 +423,7 @@ mod s8_6_content_length {
     /// A length that stands as it would be written stays in its place; any other is written anew, once.
     #[test]
     fn a_length_is_forwarded_once_in_its_plain_form() {
-        let response = |length| format!("HTTP/1.1 200 OK\r\n{length}X: y\r\n\r\n");
+        let response = |length: &str| format!("HTTP/1.1 200 OK\r\n{length}X: y\r\n\r\n");
         let plain = response("Content-Length: 42\r\n");
         assert_eq!(relay(&plain, &GET, &KEEP), plain);
         let last = "HTTP/1.1 200 OK\r\nX: y\r\nContent-Length: 42\r\n\r\n";

@@ -19,7 +19,7 @@ use super::worker::Served;
 /// The other end of a connection that was upgraded.
 #[derive(Debug)]
 pub(super) struct Tunnel {
-    lease: Lease,
+    lease: Box<Lease>,
     /// How long nothing may move.
     idle: Duration,
     /// The request that asked for it.
@@ -27,7 +27,7 @@ pub(super) struct Tunnel {
 }
 
 impl Tunnel {
-    pub(super) const fn new(lease: Lease, idle: Duration) -> Self {
+    pub(super) const fn new(lease: Box<Lease>, idle: Duration) -> Self {
         Self {
             lease,
             idle,
@@ -99,7 +99,7 @@ pub(super) async fn serve(mut connection: Box<Connection>) {
             reader: upstream,
             deadline,
             ..
-        } = &mut lease;
+        } = &mut *lease;
         let touch = || {
             body_deadline.set(idle, Expiry::EndBoth, Why::Tunnel);
             deadline.set(idle, Expiry::EndBoth, Why::Tunnel);

@@ -263,7 +263,7 @@ fn tell(pool: &Pool, lease: &Lease, heard: &Result<(usize, ResponseHead), Error>
 async fn finish(
     answered: Answered,
     response: &ResponseHead,
-    mut lease: Lease,
+    mut lease: Box<Lease>,
     pool: &Pool,
     config: &ForwardAuthConfig,
     timers: Timers<'_>,

@@ -1,11 +1,9 @@
 //! The way down: interim responses, the head, the body, piece by piece.
 
-use std::cell::Cell;
-
 use runtime::{Buf, Deadline, LARGE_BYTES, Reader};
 
 use super::timers::Timers;
-use super::{COALESCE_BYTES_MAX, Ended, Finished, RESPONSE_LIMITS};
+use super::{COALESCE_BYTES_MAX, Ended, Finished, Progress, RESPONSE_LIMITS};
 use crate::config::ResponseFaults;
 use crate::data::Why;
 use crate::data::body::{Sink, Transfer};
@@ -27,15 +25,14 @@ pub(super) struct Download<'a> {
     pub(super) deadline: &'a Deadline<Why>,
     pub(super) writer: &'a mut ClientWriter,
     pub(super) timers: Timers<'a>,
-    pub(super) request: RequestHead,
+    pub(super) request: &'a RequestHead,
     pub(super) route: Option<&'a RoutePlan>,
     pub(super) upgrade: Option<&'a [u8]>,
     /// The client gets trailers.
     pub(super) trailers: bool,
     pub(super) scratch: &'a mut Scratch,
     pub(super) record: &'a mut Record,
-    pub(super) uploaded: &'a Cell<bool>,
-    pub(super) head_seen: &'a Cell<bool>,
+    pub(super) progress: &'a Progress,
     /// Statuses for which the request is rather sent again.
     pub(super) repeat_on: &'a [u16],
 }
@@ -46,7 +43,7 @@ impl Download<'_> {
         if !self.repeat_on.is_empty() && self.repeat_on.contains(&response.status) {
             return Ok(Ended::Repeat(response.status));
         }
-        self.head_seen.set(true);
+        self.progress.head_seen.set(true);
         self.timers.nobody(self.deadline);
         self.writer.begin_response();
         let worker = &self.writer.worker;
@@ -95,7 +92,7 @@ impl Download<'_> {
 
     /// What is left of the request is short enough to be read for nothing should the upstream not want it.
     fn rest_is_short(&self) -> bool {
-        self.uploaded.get()
+        self.progress.uploaded.get()
             || !self.request.expect_continue
                 && (self.request.framing == BodyFraming::None
                     || matches!(self.request.framing, BodyFraming::Length(length) if length <= DISCARD_BYTES_MAX))
@@ -163,7 +160,14 @@ impl Download<'_> {
     /// Sends a head that no body follows.
     async fn send_head(&mut self) -> Result<(), Error> {
         self.writer.out.extend(self.scratch.response_head.data());
-        self.writer.flush().await
+        self.flush().await
+    }
+
+    async fn flush(&mut self) -> Result<(), Error> {
+        self.progress.flushing.set(true);
+        let flushed = self.writer.flush().await;
+        self.progress.flushing.set(false);
+        flushed
     }
 
     /// Reads until the final head is at the front of the buffer, and its length; relays the interim ones.
@@ -253,10 +257,10 @@ impl Download<'_> {
                 if is_last {
                     self.writer.send_last();
                 }
-                return self.writer.flush().await;
+                return self.flush().await;
             }
             self.read_ahead(body);
-            self.writer.flush().await?;
+            self.flush().await?;
             self.timers.idle(self.deadline);
             match self.upstream.fill().await {
                 // While the client takes this, the upstream owes nothing.
@@ -295,7 +299,7 @@ impl Download<'_> {
             self.writer.out.extend(piece.data());
             return Ok(());
         }
-        self.writer.flush().await?;
+        self.flush().await?;
         self.writer.out = piece;
         Ok(())
     }
@@ -319,7 +323,7 @@ impl Download<'_> {
         match body.close() {
             Some(last) if orderly && fired.is_none() => {
                 self.writer.out.extend(last);
-                self.writer.flush().await
+                self.flush().await
             }
             _ => Err(cut),
         }

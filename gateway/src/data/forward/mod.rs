@@ -17,7 +17,7 @@ mod wait;
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -29,7 +29,7 @@ use self::download::Download;
 pub(super) use self::head::Outgoing;
 use self::retry::{Tries, is_replayable};
 use self::timers::{Timers, ticks_of};
-use self::upload::{Stopped, Upload};
+use self::upload::{Never, Stopped, Upload};
 use super::Why;
 use super::body::{Sink, Transfer};
 use super::codec::{BodyFraming, HeadLimits, RequestHead, token_in_list};
@@ -120,7 +120,7 @@ pub(super) async fn forward(
         record.endpoint = Some(lease.endpoint);
         record.connect = (!lease.reused).then_some(lease.connect_time);
         let mut exchange = Exchange {
-            request,
+            request: &request,
             route: route_plan,
             upgrade,
             names_consumers: !served.plan.authenticators.is_empty(),
@@ -129,12 +129,11 @@ pub(super) async fn forward(
             timers,
             scratch: &mut *scratch,
             record: &mut *record,
-            uploaded: Cell::new(false),
-            head_seen: Cell::new(false),
+            progress: Progress::default(),
             repeat_on: tries.statuses(),
         };
         let result = exchange.run(connection, &mut lease, &mut body).await;
-        let sent_whole = exchange.uploaded.get();
+        let sent_whole = exchange.progress.uploaded.get();
         record.request_body_bytes = body.payload_bytes();
         outcome::tell(pool, &lease, &result, record.status);
         match result {
@@ -178,7 +177,7 @@ fn find<'a>(
     key: Option<u64>,
     tries: &'a Tries<'_>,
     fresh: bool,
-) -> Result<Result<Lease, Turn<'a>>, Error> {
+) -> Result<Result<Box<Lease>, Turn<'a>>, Error> {
     find_for(pool, pool.turn(key, tries.failed()), fresh)
 }
 
@@ -187,7 +186,7 @@ fn find_for<'a>(
     pool: &Pool,
     turn: Result<Turn<'a>, LeaseError>,
     fresh: bool,
-) -> Result<Result<Lease, Turn<'a>>, Error> {
+) -> Result<Result<Box<Lease>, Turn<'a>>, Error> {
     let turn = turn.map_err(Error::Lease)?;
     Ok(if fresh { Err(turn) } else { pool.reuse(turn) })
 }
@@ -221,7 +220,7 @@ async fn connect(
     worker: &Worker,
     timers: Timers<'_>,
     fresh: bool,
-) -> Result<Lease, Error> {
+) -> Result<Box<Lease>, Error> {
     let allowed = pool.upstream().config.connect_timeout;
     let left = timers.route_left(worker.deadlines.now()).unwrap_or(allowed);
     let result = pool
@@ -234,7 +233,7 @@ async fn connect(
 }
 
 /// After a clean exchange: the connection goes back for the next request.
-fn give_back(pool: &Pool, mut lease: Lease, finished: &Finished) {
+fn give_back(pool: &Pool, mut lease: Box<Lease>, finished: &Finished) {
     if lease.reader.data().is_empty() && !lease.reader.is_armed() {
         // The next answer will be like the last one.
         lease.reader.set_read_size(read_size(finished.bytes));
@@ -275,9 +274,54 @@ const fn read_size(bytes: u64) -> usize {
     }
 }
 
+/// How far an exchange has come, for both ways to know.
+#[derive(Debug, Default)]
+struct Progress {
+    /// The request has been sent to its end.
+    uploaded: Cell<bool>,
+    /// The final response head is there.
+    head_seen: Cell<bool>,
+    /// The client is being sent to, and nothing else is waited for.
+    flushing: Cell<bool>,
+}
+
+/// Both ways at once, until the way down ends or the client has.
+async fn both(
+    mut up: Pin<&mut impl Future<Output = Result<Never, Stopped>>>,
+    mut down: Pin<&mut impl Future<Output = Result<Ended, Error>>>,
+    progress: &Progress,
+) -> Result<Ended, Error> {
+    let mut sending = true;
+    poll_fn(|cx| {
+        // Once the request has been sent, the way up only watches the client. A client to which an answer is being sent is
+        // seen to leave by that.
+        let watching = progress.uploaded.get();
+        if watching {
+            let ended = down.as_mut().poll(cx);
+            if ended.is_ready() || progress.flushing.get() {
+                return ended;
+            }
+        }
+        // First: whether the request has been sent decides what becomes of the connections after the response.
+        if sending && let Poll::Ready(result) = up.as_mut().poll(cx) {
+            match result {
+                Err(Stopped::ByClient(error)) => return Poll::Ready(Err(error)),
+                // An upstream may answer and close without reading the rest: its answer decides.
+                Err(Stopped::ByUpstream) => sending = false,
+                Ok(never) => match never {},
+            }
+        }
+        if watching {
+            return Poll::Pending;
+        }
+        down.as_mut().poll(cx)
+    })
+    .await
+}
+
 /// One try of a request on one connection.
 struct Exchange<'a> {
-    request: RequestHead,
+    request: &'a RequestHead,
     route: Option<&'a RoutePlan>,
     upgrade: Option<&'a str>,
     /// Who the caller is only the gateway says.
@@ -288,10 +332,7 @@ struct Exchange<'a> {
     timers: Timers<'a>,
     scratch: &'a mut Scratch,
     record: &'a mut Record,
-    /// The request has been sent to its end.
-    uploaded: Cell<bool>,
-    /// The final response head is there.
-    head_seen: Cell<bool>,
+    progress: Progress,
     /// Statuses for which the request is rather sent again.
     repeat_on: &'a [u16],
 }
@@ -313,11 +354,11 @@ impl Exchange<'_> {
             timers,
             scratch,
             record,
-            uploaded,
-            head_seen,
+            progress,
             repeat_on,
             ..
         } = self;
+        let progress = &*progress;
         let socket = Rc::clone(lease.socket());
         let Connection {
             reader,
@@ -343,8 +384,7 @@ impl Exchange<'_> {
                 max_body: *max_body,
                 listener,
                 worker,
-                uploaded,
-                head_seen,
+                progress,
                 expect_continue: request.expect_continue,
                 is_last: !request.keep_alive,
                 waited: 0,
@@ -357,32 +397,18 @@ impl Exchange<'_> {
                 deadline,
                 writer,
                 timers: *timers,
-                request: *request,
+                request,
                 route: *route,
                 upgrade: upgrade.map(str::as_bytes),
                 trailers: *trailers || request.te_trailers,
                 scratch,
                 record,
-                uploaded,
-                head_seen,
+                progress,
                 repeat_on,
             }
             .run()
         );
-        let mut sending = true;
-        poll_fn(|cx| {
-            // First: whether the request has been sent decides what becomes of the connections after the response.
-            if sending && let Poll::Ready(result) = up.as_mut().poll(cx) {
-                match result {
-                    Err(Stopped::ByClient(error)) => return Poll::Ready(Err(error)),
-                    // An upstream may answer and close without reading the rest: its answer decides.
-                    Err(Stopped::ByUpstream) => sending = false,
-                    Ok(never) => match never {},
-                }
-            }
-            down.as_mut().poll(cx)
-        })
-        .await
+        both(up.as_mut(), down.as_mut(), progress).await
     }
 
     /// The request head as it goes up, and before it the header that says whose connection this is.
@@ -403,7 +429,7 @@ impl Exchange<'_> {
             (version, SocketAddr::new(client, port), local)
         });
         let outgoing = Outgoing {
-            request: &self.request,
+            request: self.request,
             route: self.route,
             listener: &connection.listener,
             trusted: connection.trusted,

@@ -1,14 +1,13 @@
 //! The way up: the request, piece by piece, then an eye on the client while the upstream works.
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
 use runtime::{Buf, Deadline, Expiry, Reader, Socket};
 
-use super::COALESCE_BYTES_MAX;
 use super::timers::Timers;
+use super::{COALESCE_BYTES_MAX, Progress};
 use crate::data::Why;
 use crate::data::body::Transfer;
 use crate::data::connection::patience;
@@ -39,8 +38,7 @@ pub(super) struct Upload<'a> {
     pub(super) max_body: Option<u64>,
     pub(super) listener: &'a ListenerPlan,
     pub(super) worker: &'a Worker,
-    pub(super) uploaded: &'a Cell<bool>,
-    pub(super) head_seen: &'a Cell<bool>,
+    pub(super) progress: &'a Progress,
     pub(super) expect_continue: bool,
     /// No request follows this one.
     pub(super) is_last: bool,
@@ -73,7 +71,7 @@ impl Upload<'_> {
             self.fill().await?;
             fairness.turn().await;
         }
-        self.uploaded.set(true);
+        self.progress.uploaded.set(true);
         self.watch().await
     }
 
@@ -113,7 +111,7 @@ impl Upload<'_> {
             let patience = patience(received, self.waited, rate, timeout);
             self.body_deadline
                 .set(patience, Expiry::EndReads, Why::Body);
-            if !self.head_seen.get() {
+            if !self.progress.head_seen.get() {
                 // While the client is waited for, the upstream owes nothing.
                 self.timers.nobody(self.deadline);
             }
@@ -139,7 +137,7 @@ impl Upload<'_> {
 
     /// The upstream's time for its head runs anew with every piece it takes.
     fn touch(&self) {
-        if !self.head_seen.get() {
+        if !self.progress.head_seen.get() {
             self.timers.first_byte(self.deadline);
         }
     }

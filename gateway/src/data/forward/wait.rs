@@ -13,11 +13,11 @@ use crate::data::worker::Worker;
 /// Connects where `found` is a turn; where every endpoint has what it may, waits in the queue as long as that is allowed.
 pub(super) async fn lease<'a>(
     pool: &'a Pool,
-    found: Result<Result<Lease, Turn<'a>>, Error>,
+    found: Result<Result<Box<Lease>, Turn<'a>>, Error>,
     worker: &Worker,
     timers: Timers<'_>,
     (key, tries, fresh): (Option<u64>, &'a Tries<'_>, bool),
-) -> Result<Lease, Error> {
+) -> Result<Box<Lease>, Error> {
     let first = match found {
         Ok(Ok(lease)) => return Ok(lease),
         Ok(Err(turn)) => connect(pool, turn, worker, timers, fresh).await,

@@ -35,7 +35,7 @@ pub struct Turn<'a> {
 
 impl Turn<'_> {
     /// The request has its connection, and is counted as long as it has it.
-    fn end(self, mut lease: Lease) -> Lease {
+    fn end(self, mut lease: Box<Lease>) -> Box<Lease> {
         if let Some(count) = self.count {
             count.pass_on();
             lease.place.counted = true;
@@ -89,7 +89,11 @@ pub struct Pool {
 #[derive(Debug)]
 struct State {
     /// Idle connections per endpoint, the last used on top: those below grow old and go.
-    idle: Vec<Vec<Lease>>,
+    #[expect(
+        clippy::vec_box,
+        reason = "each goes in and out for every request, and is not to be copied each time"
+    )]
+    idle: Vec<Vec<Box<Lease>>>,
     balancer: Balancer,
     /// Which address of a name is tried first.
     rotation: usize,
@@ -220,7 +224,7 @@ impl Pool {
     ///
     /// There is none; the turn is the caller's again.
     #[inline]
-    pub fn reuse<'a>(&self, turn: Turn<'a>) -> Result<Lease, Turn<'a>> {
+    pub fn reuse<'a>(&self, turn: Turn<'a>) -> Result<Box<Lease>, Turn<'a>> {
         match self.state.borrow_mut().take_idle(turn.endpoint) {
             Some(lease) => Ok(turn.end(lease)),
             None => Err(turn),
@@ -239,7 +243,7 @@ impl Pool {
         now: impl Fn() -> Instant,
         timeout: Duration,
         fresh: bool,
-    ) -> Result<Lease, LeaseError> {
+    ) -> Result<Box<Lease>, LeaseError> {
         let mut last_error = LeaseError::Full;
         let mut tried = ArrayVec::<usize, TRIED_MAX>::new();
         // Has room for all of them.
@@ -270,7 +274,7 @@ impl Pool {
             match self.open(endpoint, timeout).await {
                 Ok((socket, resolved)) => {
                     let socket = Rc::new(socket);
-                    return Ok(turn.end(Lease {
+                    return Ok(turn.end(Box::new(Lease {
                         deadline: self.deadlines.register(Rc::clone(&socket), Why::Busy),
                         reader: Reader::new(socket),
                         endpoint: index,
@@ -283,7 +287,7 @@ impl Pool {
                             self.number,
                             self.upstream.pending.clone(),
                         ),
-                    }));
+                    })));
                 }
                 Err(error) => {
                     if !matches!(error, LeaseError::Exhausted(_)) {
@@ -393,7 +397,7 @@ impl Pool {
     ///
     /// The next read is armed at once: it will bring the next response, and until then shows a connection that the
     /// endpoint closed.
-    pub fn give_back(&self, mut lease: Lease) {
+    pub fn give_back(&self, mut lease: Box<Lease>) {
         debug_assert!(
             lease.reader.data().is_empty(),
             "bytes left over are somebody else's answer"
@@ -464,7 +468,7 @@ impl Pool {
             self.queue.look_again(pending);
             if pending.oldest_is_elsewhere(self.worker) {
                 // What lies idle here is a place that somebody waits for.
-                let scarce = |idle: &&mut Vec<Lease>| {
+                let scarce = |idle: &&mut Vec<Box<Lease>>| {
                     idle.last().is_some_and(|lease| lease.place.is_scarce())
                 };
                 state.idle.iter_mut().filter(scarce).for_each(Vec::clear);
@@ -486,7 +490,7 @@ impl Pool {
 
 impl State {
     /// The live idle connection to an endpoint that was used last.
-    fn take_idle(&mut self, endpoint: usize) -> Option<Lease> {
+    fn take_idle(&mut self, endpoint: usize) -> Option<Box<Lease>> {
         while let Some(mut lease) = self.idle[endpoint].pop() {
             if lease.reader.try_fill().is_none() && lease.deadline.fired().is_none() {
                 lease.reused = true;
