@@ -430,7 +430,7 @@ mod s8_6_content_length {
         let request = |length| format!("POST / HTTP/1.1\r\nHost: a.test\r\n{length}X: y\r\n\r\n");
         let plain = request("content-length: 0\r\n");
         assert_eq!(forward(&plain), Ok(plain));
-        let sent = forward(&request("Content-Length: 007\r\n"));
+        let sent = forward(request("Content-Length: 007\r\n"));
         assert!(sent.is_ok_and(|sent| sent.ends_with("X: y\r\nContent-Length: 7\r\n\r\n")));
     }
 
