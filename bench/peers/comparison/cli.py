@@ -13,7 +13,7 @@ from .load import PROXY_CORE
 from .proxies import BY_NAME, PEERS, RINGGATE, RINGGATE_PGO
 from .session import Session, estimate_seconds
 
-DEFAULT_ROUNDS, DEFAULT_SECONDS = 5, 2.0
+DEFAULT_ROUNDS, DEFAULT_SECONDS = 5, 1.8
 QUICK = {"rounds": 2, "seconds": 1.0, "cases": "keep-alive-128,refused", "peers": "ringgate,nginx"}
 DESCRIPTION = """\
 Measures ringgate beside other gateways on the same work and writes raw data, tables, plots and a README.
