@@ -358,6 +358,13 @@ fn decode<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Confi
             .iter()
             .map(|each| each.key.iter().any(KeyPart::is_of_caller))
             .collect(),
+        claim_limits: limits
+            .iter()
+            .map(|each| {
+                let is_claim = |part: &KeyPart| matches!(part, KeyPart::Claim(_));
+                each.key.iter().any(is_claim)
+            })
+            .collect(),
         network_lists: indices(&network_lists, |each| &each.name),
         authenticators: indices(&authenticators, |each| &each.name),
         authenticator_list: &authenticators,

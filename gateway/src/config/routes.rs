@@ -227,7 +227,7 @@ static RETRIES: Optional<Integer<u8>> = Optional {
     name: "retries",
     kind: Integer::new(0, RETRIES_MAX as u64),
     absent: "those of `upstreams.NAME.retry`",
-    text: "How often a request is sent again at most, where its upstream would do so more often: causes, budget and times are the upstream's. 0: never, but to another endpoint where none could be connected to, and on the one new connection where a kept one had gone stale; nothing has seen it then.",
+    text: "How often a request is sent again at most, where its upstream would do so more often: causes, budget and times are the upstream's. 0: never, but to another endpoint where none could be connected to, and, if it may be repeated, once on a new connection where a kept one ended without an answer.",
 };
 
 static UPGRADE: List<Text<String>> = List {
@@ -244,7 +244,7 @@ static TRAILERS: Key<Flag> = Key {
     name: "trailers",
     kind: Flag,
     default: false,
-    text: "Forward trailer fields both ways, and `TE: trailers` to the upstream. Off: only those of a response, to a client that said `TE: trailers`. Trailers that frame, route or authenticate never pass.",
+    text: "Forward trailer fields both ways, and `TE: trailers` to the upstream. Off: only those of a response, to a client that said `TE: trailers`. Trailers that frame, route or authenticate never pass, and none of a request where the route has `auth`.",
 };
 
 /// The names that routes refer to.
@@ -255,6 +255,8 @@ pub(super) struct Names<'a> {
     pub limits: BTreeMap<&'a str, usize>,
     /// Whether each limit counts by who the caller is.
     pub identity_limits: Vec<bool>,
+    /// Whether each limit counts by a claim.
+    pub claim_limits: Vec<bool>,
     /// Lists of networks with their indices.
     pub network_lists: BTreeMap<&'a str, usize>,
     /// Authenticators with their indices.
@@ -279,6 +281,14 @@ impl<'a> Names<'a> {
             }) => Some((&**name, &**config)),
             _ => None,
         })
+    }
+
+    /// One of these authenticators reads tokens.
+    fn reads_tokens(&self, auth: &[usize]) -> bool {
+        let mut kinds = auth
+            .iter()
+            .filter_map(|&index| self.authenticator_list.get(index));
+        kinds.any(|each| matches!(each.kind, AuthenticatorKind::Jwt(_)))
     }
 
     /// The authenticator of a route that has this one alone, which does not say who its callers are.
@@ -555,6 +565,16 @@ fn read_limits(section: &Section<'_>, access: &AccessConfig, names: &Names<'_>) 
         {
             let message = format!(
                 "{} counts by who the caller is, which `{authenticator}` does not say without `consumer_header`",
+                name.shown()
+            );
+            section.problem_at(name.at, LIMITS.name, message);
+        }
+        if names.claim_limits.get(index) == Some(&true)
+            && !access.auth.is_empty()
+            && !names.reads_tokens(&access.auth)
+        {
+            let message = format!(
+                "{} counts by a claim, and none of this route's `auth` reads tokens ([jwt.NAME])",
                 name.shown()
             );
             section.problem_at(name.at, LIMITS.name, message);

@@ -169,6 +169,9 @@ rejects! {
     a_limit_by_consumer_where_nobody_knows_him(ROUTE, r#"limits = ["each"]"#) =>
         ["12:11: error: routes.limits: `each` counts by who the caller is, which nobody knows without `auth`"];
 
+    a_limit_by_claim_where_no_token_is_read(ROUTE, r#"auth = ["keys"]"#, r#"limits = ["tenant"]"#, "[limits.tenant]", r#"key = "jwt:tenant""#, r#"rate = "5/s""#) =>
+        ["13:11: error: routes.limits: `tenant` counts by a claim, and none of this route's `auth` reads tokens ([jwt.NAME])"];
+
     an_override_by_plan_of_a_limit_that_knows_none(LISTENING, "[limits.a]", r#"rate = "5/s""#, r#"overrides = [{ plan = "gold", mode = "off" }]"#) =>
         [r#"4:23: error: limits.a.overrides.plan: only for a limit whose `key` is "consumer" or holds it"#];
     an_override_by_plan_and_key(LISTENING, "[limits.a]", r#"key = "consumer""#, r#"rate = "5/s""#, r#"overrides = [{ plan = "gold", key = "a", mode = "off" }]"#) =>

@@ -51,6 +51,15 @@ pub struct RouteConfig {
     pub error_bodies: Option<usize>,
 }
 
+impl RouteConfig {
+    /// Trailers of requests pass. Not where callers are told apart: a client could say in a trailer what only who judges it
+    /// may say, and no list of names could hold all that an upstream would believe.
+    #[must_use]
+    pub fn passes_trailers_up(&self) -> bool {
+        self.trailers && self.access.auth.is_empty()
+    }
+}
+
 /// Most lists of networks of a route.
 pub const ROUTE_NETWORK_LISTS_MAX: usize = 4;
 
