@@ -491,8 +491,8 @@ impl Connection {
 
     /// Bytes came that nobody wants.
     fn has_unread(&self) -> bool {
-        let unasked = || !self.reader.is_armed() && self.writer.socket.has_unread();
-        !self.reader.data().is_empty() || unasked()
+        // Also while a read is under way: what it has not been asked for since may lie where it came.
+        !self.reader.data().is_empty() || self.writer.socket.has_unread()
     }
 
     async fn linger(&mut self) {
@@ -510,11 +510,11 @@ impl Connection {
         }
     }
 
-    /// Text of the `Date` field.
-    pub(super) fn put_answer(&mut self, answer: &respond::Answer<'_>) {
+    /// Puts an answer of the gateway's own behind what waits to be sent; the bytes of its body.
+    pub(super) fn put_answer(&mut self, answer: &respond::Answer<'_>) -> u64 {
         self.worker
             .clock
-            .with_date(|date| answer.put(&mut self.writer.out, date));
+            .with_date(|date| answer.put(&mut self.writer.out, date))
     }
 }
 

@@ -533,7 +533,7 @@ fn put_refusal(
     record.status = status;
     let request_id = record.request_id;
     let served = connection.worker.served();
-    connection.put_answer(&Answer {
+    let answer = Answer {
         status,
         content: Content::Problem {
             error,
@@ -547,7 +547,8 @@ fn put_refusal(
         close,
         say_keep_alive: is_old(record),
         edits,
-    });
+    };
+    record.response_body_bytes = connection.put_answer(&answer);
     if close { Next::Linger } else { Next::Keep }
 }
 
@@ -562,23 +563,19 @@ async fn answer(
 ) -> Next {
     record.status = status;
     let close = closes(connection, record);
-    if let Content::Fixed(fixed) = &content
-        && !is_head(record)
-    {
-        record.response_body_bytes = fixed.body.len() as u64;
-    }
     let present = match &content {
         Content::Fixed(fixed) => Present::Fixed(&fixed.headers),
         Content::Redirect(_) | Content::Problem { .. } => Present::Nothing,
     };
-    connection.put_answer(&Answer {
+    let answer = Answer {
         status,
         edits: own_edits(&served.plan, scratch, record, present),
         content,
         head_only: is_head(record),
         close,
         say_keep_alive: is_old(record),
-    });
+    };
+    record.response_body_bytes = connection.put_answer(&answer);
     if close {
         return if has_body(record) {
             Next::Linger

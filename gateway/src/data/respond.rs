@@ -64,7 +64,7 @@ pub(super) enum Content<'a> {
 
 impl Answer<'_> {
     /// Appends the answer to `out`.
-    pub(super) fn put(&self, out: &mut Buf, date: &[u8]) {
+    pub(super) fn put(&self, out: &mut Buf, date: &[u8]) -> u64 {
         // Room for the whole of an answer of usual length at once.
         out.reserve(ANSWER_BYTES);
         put_status_line(out, self.status, None);
@@ -138,11 +138,13 @@ impl Answer<'_> {
         }
         out.put_slice(self.edits.lines);
         out.put_slice(b"\r\n");
-        if !self.head_only && self.status != 204 && self.status != 304 {
-            for piece in body {
-                out.put_slice(piece);
-            }
+        if self.head_only || self.status == 204 || self.status == 304 {
+            return 0;
         }
+        for piece in body {
+            out.put_slice(piece);
+        }
+        body.iter().map(|piece| piece.len() as u64).sum()
     }
 }
 

@@ -32,6 +32,21 @@ fn paths(path: &Path) -> Vec<String> {
 }
 
 on_both_drivers! {
+    fn the_body_of_an_answer_of_our_own_is_counted(driver) {
+        let own = "[[routes]]\nname = \"own\"\npath = \"/own\"\nrespond = { body = \"own\" }\n";
+        let gateway = Launch::new(driver).rest(own).start();
+        for (method, path) in [("GET", "/own"), ("GET", "/nowhere"), ("HEAD", "/own2")] {
+            let mut client = Client::connect(gateway.address);
+            client.send(format!("{method} {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+            let sent = match method {
+                "HEAD" => client.response_to_head().text().len(),
+                _ => client.response().text().len(),
+            };
+            assert_eq!(sent == 0, method == "HEAD", "{path}");
+            assert_eq!(gateway.record_of(path)["http.response.body.size"], sent, "{path}");
+        }
+    }
+
     fn a_request_is_one_json_line_with_what_happened(driver) {
         let upstream = Upstream::answering(|_, body| crate::support::ok(&"x".repeat(body.len() + 1)));
         let gateway = Launch::new(driver).rest(&to_upstream(&[upstream.address], "")).start();

@@ -39,7 +39,14 @@ fn durations(gateway: &Gateway, requests: usize) -> Vec<Duration> {
 
 fn slow_endpoint_is_spared(driver: Driver) {
     const SLOW: Duration = Duration::from_secs(1);
-    let mut upstreams: Vec<Upstream> = (0..9).map(|_| Upstream::saying("fast")).collect();
+    // Ten endpoints of ten speeds, the last far behind.
+    let of_speed = |each| {
+        Upstream::answering(move |_, _| {
+            thread::sleep(Duration::from_millis(each));
+            ok("fast")
+        })
+    };
+    let mut upstreams: Vec<Upstream> = (0..9).map(of_speed).collect();
     upstreams.push(Upstream::answering(|_, _| {
         thread::sleep(SLOW);
         ok("slow")

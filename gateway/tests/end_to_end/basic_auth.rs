@@ -93,6 +93,8 @@ on_both_drivers! {
         let consumer = "[consumers.ada]\ngroups = [\"staff\"]\nplan = \"gold\"\n";
         for (forward, fields) in [(false, 0), (true, 1)] {
             let gateway = Launch::new(driver)
+                // One worker: so its records are in the order of the requests.
+                .one_worker()
                 .rest(&format!("{}forward_credentials = {forward}\n{consumer}", both(&folder)))
                 .rest(&to_upstream(&[upstream.address], ""))
                 .rest("auth = [\"staff\"]\ngroups = [\"staff\"]\n")

@@ -1,9 +1,14 @@
 //! What an operator may allow or ask for beside the rules: named exceptions, each counted; trailers; `Via`.
 
+use std::fs;
 use std::sync::mpsc;
 
+use gateway::config::entry;
+
 use crate::reasons::STRICTER;
-use crate::support::{Client, Driver, Gateway, LONG, Launch, Request, Upstream, send, to_upstream};
+use crate::support::{
+    Client, Driver, Folder, Gateway, LONG, Launch, Request, Upstream, send, to_upstream,
+};
 
 /// Responses with a fault that an upstream may be forgiven, and the body that is meant.
 const FAULTY: [(&str, &str); 5] = [
@@ -138,10 +143,19 @@ on_both_drivers! {
                  X-In: 5\r\nAuthorization: x\r\nX-Forwarded-For: 6.6.6.6\r\nHost: evil\r\n\r\n"
             )
         };
+        // Where callers are told apart a client must not say in a trailer who it is.
+        let folder = Folder::new();
+        let keys = folder.path().join("keys");
+        fs::write(&keys, entry("somebody", b"a-key-0123456789").unwrap() + "\n").unwrap();
+        let told_apart = format!(
+            "trailers = true\nauth = [\"keys\"]\nauth_optional = true\n[api_keys.keys]\nfile = \"{}\"",
+            keys.display()
+        );
         for (route, te, up, down, asked) in [
             ("", "", false, false, false),
             ("", "TE: trailers\r\nConnection: TE\r\n", false, true, true),
             ("trailers = true", "", true, true, true),
+            (&told_apart, "", false, true, true),
         ] {
             let gateway = before(driver, &upstream, "", route);
             let mut client = Client::connect(gateway.address);

@@ -103,6 +103,46 @@ on_both_drivers! {
         assert_eq!(client.reading().bytes(8_000_000).len(), 8_000_000);
     }
 
+    fn who_asks_on_while_the_last_answer_goes_out_gets_all_of_it(driver) {
+        const SIZE: usize = 1_000_000;
+        // Without a length: to a client of HTTP/1.0 its end is the connection's.
+        let upstream = Upstream::answering(|_, _| {
+            let body = "x".repeat(SIZE);
+            format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{SIZE:x}\r\n{body}\r\n0\r\n\r\n")
+        });
+        let gateway = Launch::new(driver).rest(&to_upstream(&[upstream.address], "")).start();
+        let request = "GET / HTTP/1.0\r\nHost: test\r\nConnection: keep-alive\r\n\r\n";
+        for _ in 0..4 {
+            let mut client = Client::connect(gateway.address);
+            SockRef::from(client.stream()).set_recv_buffer_size(4096).unwrap();
+            client.send(request);
+            assert_eq!(client.head().unwrap().status, 200);
+            client.send(request);
+            assert_eq!(client.reading().bytes(SIZE).len(), SIZE);
+        }
+    }
+
+    fn who_ends_its_side_and_reads_nothing_has_left_where_that_counts(driver) {
+        let (tell, told) = std::sync::mpsc::channel();
+        let upstream = Upstream::start(move |mut exchange| {
+            if exchange.request().is_some() {
+                exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n");
+                while exchange.send([b'x'; 100_000]) {}
+                let _whoever_waits = tell.send(());
+            }
+        });
+        let gateway = Launch::new(driver)
+            .listener("abort_on_client_fin = true\nwrite_timeout = \"10m\"\nmin_write_rate = \"off\"")
+            .rest(&to_upstream(&[upstream.address], ""))
+            .start();
+        let mut client = Client::connect(gateway.address);
+        SockRef::from(client.stream()).set_recv_buffer_size(4096).unwrap();
+        client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+        assert_eq!(client.head().unwrap().status, 200);
+        client.stream().shutdown(std::net::Shutdown::Write).unwrap();
+        told.recv_timeout(crate::support::LONG).expect("the upstream's connection ends");
+    }
+
     fn a_connection_with_part_of_a_request_unsent_is_not_used_again(driver) {
         let (go_on, waiting) = std::sync::mpsc::channel::<()>();
         let waiting = std::sync::Mutex::new(waiting);

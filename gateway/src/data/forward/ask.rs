@@ -31,7 +31,8 @@ use crate::data::worker::Served;
 ///
 /// # Errors
 ///
-/// [`Error::Stopped`]: the worker ends. Whatever else goes wrong is a verdict.
+/// [`Error::Stopped`]: the worker ends. [`LeaseError::Full`], [`LeaseError::PendingTimeout`]: it is asked too much already. Whatever
+/// else goes wrong is a verdict.
 pub(in crate::data) async fn ask(
     connection: &Connection,
     served: &Served,
@@ -91,8 +92,10 @@ pub(in crate::data) async fn ask(
         worker.metrics.timed_out(kind);
     }
     Ok(Verdict::Silent(match error {
+        // It has not failed: there are more questions than it is to get. Whoever asks many must not get in by that.
+        Error::Lease(LeaseError::Full | LeaseError::PendingTimeout) => return Err(error),
         Error::RouteTimeout
-        | Error::Lease(LeaseError::ConnectTimeout | LeaseError::PendingTimeout)
+        | Error::Lease(LeaseError::ConnectTimeout)
         | Error::Upstream(Fault::FirstByteTimeout | Fault::IdleTimeout) => "auth_timeout",
         Error::Lease(_) | Error::Upstream(Fault::ClosedBeforeResponse) => "auth_unreachable",
         Error::Upstream(_) => "auth_answer",

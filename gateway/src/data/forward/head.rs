@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use runtime::Buf;
 
-use crate::config::{HostRewrite, ProxyProtocol};
+use crate::config::{HostRewrite, ProxyProtocol, RouteConfig};
 use crate::data::codec::{
     Additions, Edits, ForwardRequest, PROXY_WRITTEN_MAX, RequestHead, Scheme, write_proxy,
     write_request_head,
@@ -56,7 +56,7 @@ impl Outgoing<'_> {
             scheme: Scheme::Http,
             request_id: &record.request_id,
             underscore: self.listener.config.underscore_headers,
-            trailers,
+            trailers: config.is_some_and(RouteConfig::passes_trailers_up),
             te_trailers: trailers || self.request.te_trailers,
             upgrade: self.upgrade.map(str::as_bytes),
             expect_continue: self.request.expect_continue,

@@ -96,7 +96,8 @@ pub(super) async fn forward(
     let max_body = route.and_then(|route| route.max_body);
     let upgrade = chosen_upgrade(&request, scratch, route);
     let trailers = route.is_some_and(|route| route.trailers);
-    let mut body = Transfer::new(request.framing, sink_of(&request, trailers));
+    let trailers_up = route.is_some_and(RouteConfig::passes_trailers_up);
+    let mut body = Transfer::new(request.framing, sink_of(&request, trailers_up));
     let key = key_of(pool, record.client, &request, scratch, &served.plan);
     let mut tries = Tries::new(pool, is_replayable(&request), route);
     // Whoever said at its start whose connection it is cannot have another client's request on it.
@@ -285,11 +286,13 @@ struct Progress {
     flushing: Cell<bool>,
 }
 
-/// Both ways at once, until the way down ends or the client has.
+/// Both ways at once, until the way down ends or the client has. `heeds_end`: a client that ends its sending side has left,
+/// also while it is sent to.
 async fn both(
     mut up: Pin<&mut impl Future<Output = Result<Never, Stopped>>>,
     mut down: Pin<&mut impl Future<Output = Result<Ended, Error>>>,
     progress: &Progress,
+    heeds_end: bool,
 ) -> Result<Ended, Error> {
     let mut sending = true;
     poll_fn(|cx| {
@@ -298,7 +301,7 @@ async fn both(
         let watching = progress.uploaded.get();
         if watching {
             let ended = down.as_mut().poll(cx);
-            if ended.is_ready() || progress.flushing.get() {
+            if ended.is_ready() || progress.flushing.get() && !heeds_end {
                 return ended;
             }
         }
@@ -408,7 +411,8 @@ impl Exchange<'_> {
             }
             .run()
         );
-        both(up.as_mut(), down.as_mut(), progress).await
+        let heeds_end = listener.config.abort_on_client_fin;
+        both(up.as_mut(), down.as_mut(), progress, heeds_end).await
     }
 
     /// The request head as it goes up, and before it the header that says whose connection this is.
