@@ -32,6 +32,9 @@ fn stalling(number: u32, stall: Duration) -> (String, Receiver<(Instant, Instant
     (address, noted)
 }
 
+/// How late the generator may be, in microseconds, before a run measures that and not the stall.
+const LAG_MAX_US: f64 = 5_000.0;
+
 /// 1000 requests a second on one connection.
 fn run_on_one_connection(driver: &str, address: &str, duration: &str) -> Run {
     let url = format!("http://{address}/");
@@ -60,7 +63,11 @@ fn a_stall_is_charged_to_every_request_that_was_due_in_it() {
         let (address, _noted) = stalling(300, Duration::from_millis(200));
         // While the server stalls for 200 ms, 200 requests are due; the k-th of them waits 200 - k ms and so a tenth of all
         // waits 100 ms or more.
-        let run = run_on_one_connection(driver, &address, "1s");
+        // A run in which the generator did not get its processor is made again.
+        let run = (0..5)
+            .map(|_| run_on_one_connection(driver, &address, "1s"))
+            .find(|run| run.number("/lag/p99_us") < LAG_MAX_US);
+        let run = run.expect("a run in which the generator was in time");
         assert_eq!(run.report["latency_from_intended"]["count"], 1000);
         let p90_us = run.number("/latency_from_intended/p90_us");
         assert!((98_000.0..150_000.0).contains(&p90_us), "{:#}", run.report);
