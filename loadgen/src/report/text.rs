@@ -75,7 +75,7 @@ fn write_page(page: &mut String, report: &Report) -> fmt::Result {
         .collect();
     write!(
         page,
-        "cpu        {:.2} us per request; threads busy {}",
+        "cpu        {:.2} us per request; busy {}",
         report.cpu.per_request_us,
         busy.join(", ")
     )?;
