@@ -107,6 +107,9 @@ impl Socket {
 
     /// Connects to a TCP address, with `TCP_NODELAY`.
     ///
+    /// Where nobody listens on a port of this host's, a connect may meet itself: when the kernel lets it come from that very
+    /// port. It would be answered by what it says, and keep the port from who is to listen there; that is refused.
+    ///
     /// Dropping the future gives the attempt up and closes the socket, so a timeout may wrap it.
     ///
     /// # Errors
@@ -117,6 +120,11 @@ impl Socket {
         stream.set_nodelay(true)?;
         let socket = Self::from(stream);
         check_reserve(&socket)?;
+        let own = socket.local_address();
+        if own.is_some_and(|own| (own.ip(), own.port()) == (address.ip(), address.port())) {
+            socket.reset_on_close();
+            return Err(io::Error::from_raw_os_error(libc::ECONNREFUSED));
+        }
         Ok(socket)
     }
 
@@ -295,6 +303,7 @@ pub fn pair() -> io::Result<(Rc<Socket>, Rc<Socket>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::listen::{bind, local_address, probe};
     use crate::{Choice, Executor, Options, Reader};
 
     fn on_both_drivers(test: impl AsyncFn()) {
@@ -305,6 +314,24 @@ mod tests {
             };
             Executor::new(options).unwrap().block_on(test());
         }
+    }
+
+    #[test]
+    fn a_connect_that_meets_itself_is_refused() {
+        on_both_drivers(async || {
+            // Of the ports that connects come from, which are the even ones first; listeners get odd ones.
+            let address = (0..1000)
+                .map(|_| bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap())
+                .map(|free| local_address(free.as_fd()).unwrap().port() & !1)
+                .map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
+                .find(|address| probe(*address).is_ok())
+                .unwrap();
+            for _ in 0..20_000 {
+                let connected = Socket::connect_tcp(address).await;
+                let refused = connected.expect_err("nobody listens");
+                assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+            }
+        });
     }
 
     #[test]
