@@ -63,7 +63,7 @@ pub(super) enum Content<'a> {
 }
 
 impl Answer<'_> {
-    /// Appends the answer to `out`.
+    /// Appends the answer to `out`; the bytes of its body that are there.
     pub(super) fn put(&self, out: &mut Buf, date: &[u8]) -> u64 {
         // Room for the whole of an answer of usual length at once.
         out.reserve(ANSWER_BYTES);
@@ -125,10 +125,11 @@ impl Answer<'_> {
             }
         }
         // RFC 9110, 8.6: none in 204; 304 has no body of its own to measure.
-        if self.status != 204 && self.status != 304 {
+        let has_length = self.status != 204 && self.status != 304;
+        let length: u64 = body.iter().map(|piece| piece.len() as u64).sum();
+        if has_length {
             out.put_slice(b"Content-Length: ");
-            let length: usize = body.iter().map(|piece| piece.len()).sum();
-            put_decimal(out, length as u64);
+            put_decimal(out, length);
             out.put_slice(b"\r\n");
         }
         if self.close {
@@ -138,13 +139,13 @@ impl Answer<'_> {
         }
         out.put_slice(self.edits.lines);
         out.put_slice(b"\r\n");
-        if self.head_only || self.status == 204 || self.status == 304 {
+        if self.head_only || !has_length {
             return 0;
         }
         for piece in body {
             out.put_slice(piece);
         }
-        body.iter().map(|piece| piece.len() as u64).sum()
+        length
     }
 }
 

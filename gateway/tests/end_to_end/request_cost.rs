@@ -99,6 +99,20 @@ fn a_connection_for_one_request_is_four_ring_operations() {
     );
 }
 
+/// Ring operations of so many times this request, when all is warm.
+fn operations_of(times: u64, gateway: &Gateway, client: &mut Client, request: &str) -> u64 {
+    let mut ask = |times: u64| {
+        for _ in 0..times {
+            client.send(request);
+            assert_eq!(client.response().status, 200);
+        }
+    };
+    ask(WARM_UP);
+    let before = ring_operations(gateway.pid());
+    ask(times);
+    ring_operations(gateway.pid()) - before
+}
+
 #[test]
 fn bodies_of_four_kibibytes_either_way_are_four_ring_operations_too() {
     const POSTS: u64 = 1_000;
@@ -113,16 +127,7 @@ fn bodies_of_four_kibibytes_either_way_are_four_ring_operations_too() {
     let gateway = launch(&upstream).start();
     let mut client = Client::connect(gateway.address);
     let request = format!("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4096\r\n\r\n{body}");
-    let mut post = |times: u64| {
-        for _ in 0..times {
-            client.send(&request);
-            assert_eq!(client.response().status, 200);
-        }
-    };
-    post(WARM_UP);
-    let before = ring_operations(gateway.pid());
-    post(POSTS);
-    let made = ring_operations(gateway.pid()) - before;
+    let made = operations_of(POSTS, &gateway, &mut client, &request);
     let needed = 4 * POSTS;
     assert!(
         (needed - 4..=needed + OTHER_OPERATIONS_MAX).contains(&made),
@@ -141,16 +146,7 @@ fn a_long_body_is_read_by_large_blocks_once_it_flows() {
     let mut client = Client::connect(gateway.address);
     let body = "b".repeat(60 * 1024);
     let request = format!("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 61440\r\n\r\n{body}");
-    let mut post = |times: u64| {
-        for _ in 0..times {
-            client.send(&request);
-            assert_eq!(client.response().status, 200);
-        }
-    };
-    post(WARM_UP);
-    let before = ring_operations(gateway.pid());
-    post(POSTS);
-    let made = ring_operations(gateway.pid()) - before;
+    let made = operations_of(POSTS, &gateway, &mut client, &request);
     // Two reads and sends of the body and two of the answer; a third where the client was interrupted while it sent. By
     // blocks of 20 KiB it would be eight at least.
     assert!(

@@ -45,6 +45,7 @@ pub use request::{
 pub use response::{INTERIM_HEAD_MAX, INTERIMS_MAX, RequestContext, ResponseHead, parse_response};
 pub use scan::{HeadLimits, HeadScanner};
 pub use target::{Scheme, TargetForm};
+pub(in crate::data) use write::put_field;
 pub use write::{CHUNK_END, ChunkHead, LAST_CHUNK, put_decimal, put_status_line, token_in_list};
 pub use write_request::{Additions, ForwardRequest, write_request_head};
 pub use write_response::{ForwardResponse, write_response_head};

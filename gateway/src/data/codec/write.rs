@@ -85,7 +85,7 @@ pub fn token_in_list<'a>(value: &[u8], allowed: &'a [String]) -> Option<&'a str>
 }
 
 /// Writes `name: value` and CRLF.
-pub(super) fn put_field(out: &mut impl BufMut, name: &[u8], value: &[u8]) {
+pub(in crate::data) fn put_field(out: &mut impl BufMut, name: &[u8], value: &[u8]) {
     out.put_slice(name);
     out.put_slice(if value.is_empty() { b":" } else { b": " });
     out.put_slice(value);

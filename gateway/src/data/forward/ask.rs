@@ -9,6 +9,7 @@ use std::rc::Rc;
 use bytes::BufMut as _;
 use runtime::Buf;
 
+use super::download::next_head;
 use super::retry::Tries;
 use super::timers::{Timers, ticks_of};
 use super::{RESPONSE_LIMITS, find, wait};
@@ -17,11 +18,11 @@ use crate::data::Why;
 use crate::data::auth::{Answered, AuthPlan, Refusal, Verdict, judge};
 use crate::data::body::{Sink, Transfer};
 use crate::data::codec::{
-    BodyFraming, FieldKind, HeadScanner, INTERIM_HEAD_MAX, INTERIMS_MAX, Method, RequestContext,
-    RequestHead, ResponseHead, TargetForm, parse_response,
+    BodyFraming, FieldKind, INTERIM_HEAD_MAX, INTERIMS_MAX, Method, RequestContext, RequestHead,
+    ResponseHead, TargetForm, parse_response, put_field,
 };
 use crate::data::connection::Connection;
-use crate::data::error::{Error, Fault, upstream_end};
+use crate::data::error::{Error, Fault};
 use crate::data::log::Record;
 use crate::data::request::Scratch;
 use crate::data::upstream::{Lease, LeaseError, Met, Pool};
@@ -185,13 +186,6 @@ fn question(
     out
 }
 
-fn put_field(out: &mut Buf, name: &[u8], value: &[u8]) {
-    out.put_slice(name);
-    out.put_slice(b": ");
-    out.put_slice(value);
-    out.put_slice(b"\r\n");
-}
-
 /// Sends the question and reads the head of the final answer, whose length and meaning it gives; its fields are in `scratch`.
 async fn hear(
     question: Buf,
@@ -214,38 +208,20 @@ async fn hear(
         fields_max: RESPONSE_LIMITS.fields_max,
         tolerate: timers.pool.upstream().config.tolerate,
     };
-    let mut scanner = HeadScanner::for_response();
     let mut interims = 0;
     loop {
-        let scanned = if lease.reader.is_armed() {
-            None
-        } else {
-            let scanned = scanner.scan(lease.reader.data(), &RESPONSE_LIMITS);
-            scanned.map_err(|error| Error::Upstream(Fault::Head(error)))?
-        };
-        let Some(range) = scanned else {
-            let has_begun = interims > 0 || !lease.reader.data().is_empty();
-            if !matches!(lease.reader.fill().await, Ok(count) if count > 0) {
-                let fault = match has_begun {
-                    true => Fault::Truncated,
-                    false => Fault::ClosedBeforeResponse,
-                };
-                return Err(upstream_end(lease.deadline.fired(), fault));
-            }
-            continue;
-        };
-        let head = lease.reader.data().get(..range.end).unwrap_or_default();
+        let length = next_head(&mut lease.reader, &lease.deadline, interims > 0).await?;
+        let head = lease.reader.data().get(..length).unwrap_or_default();
         let response = parse_response(head, &context, &mut scratch.response_fields)
             .map_err(|error| Error::Upstream(Fault::Response(error)))?;
         if !response.is_interim() {
-            return Ok((range.end, response));
+            return Ok((length, response));
         }
         interims += 1;
-        if interims > INTERIMS_MAX || range.end > INTERIM_HEAD_MAX {
+        if interims > INTERIMS_MAX || length > INTERIM_HEAD_MAX {
             return Err(Error::Upstream(Fault::TooManyInterims));
         }
-        lease.reader.buf().consume(range.end);
-        scanner = HeadScanner::for_response();
+        lease.reader.buf().consume(length);
     }
 }
 

@@ -180,7 +180,7 @@ impl Download<'_> {
         };
         let mut interims = 0;
         loop {
-            let length = self.next_head(interims > 0).await?;
+            let length = next_head(self.upstream, self.deadline, interims > 0).await?;
             let head = self.upstream.data().get(..length).unwrap_or_default();
             let fields = &mut self.scratch.response_fields;
             let response = parse_response(head, &context, fields)
@@ -214,34 +214,6 @@ impl Download<'_> {
                     .worker
                     .metrics
                     .response_tolerated(upstream, fault.name());
-            }
-        }
-    }
-
-    /// The length of the next head, which is at the front of the buffer. `begun`: part of the response has come.
-    async fn next_head(&mut self, mut begun: bool) -> Result<usize, Error> {
-        let mut scanner = HeadScanner::for_response();
-        loop {
-            let scanned = if self.upstream.is_armed() {
-                Ok(None)
-            } else {
-                scanner.scan(self.upstream.data(), &RESPONSE_LIMITS)
-            };
-            if let Some(range) = scanned.map_err(|error| Error::Upstream(Fault::Head(error)))? {
-                debug_assert_eq!(range.start, 0, "no empty line before a response");
-                return Ok(range.end);
-            }
-            begun |= !self.upstream.data().is_empty();
-            match self.upstream.fill().await {
-                Ok(count) if count > 0 => {}
-                _ => {
-                    let fault = if begun {
-                        Fault::Truncated
-                    } else {
-                        Fault::ClosedBeforeResponse
-                    };
-                    return Err(upstream_end(self.deadline.fired(), fault));
-                }
             }
         }
     }
@@ -326,6 +298,39 @@ impl Download<'_> {
                 self.flush().await
             }
             _ => Err(cut),
+        }
+    }
+}
+
+/// Reads until a whole response head is at the front of the buffer of `upstream`; its length. `begun`: part of the response has
+/// come before.
+pub(super) async fn next_head(
+    upstream: &mut Reader,
+    deadline: &Deadline<Why>,
+    mut begun: bool,
+) -> Result<usize, Error> {
+    let mut scanner = HeadScanner::for_response();
+    loop {
+        let scanned = if upstream.is_armed() {
+            Ok(None)
+        } else {
+            scanner.scan(upstream.data(), &RESPONSE_LIMITS)
+        };
+        if let Some(range) = scanned.map_err(|error| Error::Upstream(Fault::Head(error)))? {
+            debug_assert_eq!(range.start, 0, "no empty line before a response");
+            return Ok(range.end);
+        }
+        begun |= !upstream.data().is_empty();
+        match upstream.fill().await {
+            Ok(count) if count > 0 => {}
+            _ => {
+                let fault = if begun {
+                    Fault::Truncated
+                } else {
+                    Fault::ClosedBeforeResponse
+                };
+                return Err(upstream_end(deadline.fired(), fault));
+            }
         }
     }
 }

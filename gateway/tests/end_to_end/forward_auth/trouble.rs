@@ -218,8 +218,8 @@ fn killed_under_load(driver: Driver) {
     }
 }
 
-fn on_the_way_to_its_end(driver: Driver) {
-    let up = echo();
+/// An authenticator that lets in whoever asks, each time one is released.
+fn held_back() -> (Upstream, mpsc::Sender<()>) {
     let (release, released) = mpsc::channel::<()>();
     let released = std::sync::Mutex::new(released);
     let sso = Upstream::start(move |mut exchange: Exchange| {
@@ -228,6 +228,12 @@ fn on_the_way_to_its_end(driver: Driver) {
             exchange.send("HTTP/1.1 204 No Content\r\n\r\n");
         }
     });
+    (sso, release)
+}
+
+fn on_the_way_to_its_end(driver: Driver) {
+    let up = echo();
+    let (sso, release) = held_back();
     let gateway = start(driver, &up, &sso, "timeout = \"1m\"", "");
     let mut client = Client::connect(gateway.address);
     client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
@@ -242,14 +248,7 @@ fn on_the_way_to_its_end(driver: Driver) {
 
 fn pipelined(driver: Driver) {
     let up = echo();
-    let (release, released) = mpsc::channel::<()>();
-    let released = std::sync::Mutex::new(released);
-    let sso = Upstream::start(move |mut exchange: Exchange| {
-        while exchange.request().is_some() {
-            let _gone = released.lock().unwrap().recv_timeout(LONG);
-            exchange.send("HTTP/1.1 204 No Content\r\n\r\n");
-        }
-    });
+    let (sso, release) = held_back();
     let more = "[[routes]]\nname = \"free\"\npath = \"/free\"\nrespond = { body = \"free\" }";
     let gateway = start(driver, &up, &sso, "timeout = \"1m\"", more);
     let mut client = Client::connect(gateway.address);
