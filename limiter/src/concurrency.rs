@@ -84,12 +84,13 @@ impl Concurrency {
     #[must_use]
     pub fn in_flight(&self, key: Key) -> u64 {
         // A limit of all there can be refuses nothing and adds one.
-        let outcome = self.table.look(
+        let sight = self.table.look(
             key,
             &Enter {
                 places: u64::MAX / PLACE,
             },
         );
+        let outcome = sight.outcome;
         (outcome.bucket / PLACE).saturating_sub(u64::from(outcome.taken))
     }
 

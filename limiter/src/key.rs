@@ -121,6 +121,7 @@ impl KeyHasher {
     }
 
     /// Begins a key of several parts, whose order and boundaries count.
+    #[inline]
     pub fn parts(&self) -> KeyParts {
         KeyParts { sip: self.sip() }
     }
@@ -182,6 +183,7 @@ impl KeyParts {
     }
 
     /// Adds the key of an address or of other parts.
+    #[inline]
     pub fn key(mut self, key: Key) -> Self {
         self.sip.block(key.hash);
         self.sip.block(u64::MAX);
@@ -189,6 +191,7 @@ impl KeyParts {
     }
 
     /// Adds something in the place of a part that is none, such as "absent"; equal to no part and no other mark.
+    #[inline]
     pub fn mark(mut self, mark: u8) -> Self {
         self.sip.block(u64::from(mark));
         self.sip.block(u64::MAX - 1);
@@ -196,6 +199,7 @@ impl KeyParts {
     }
 
     /// The key; keys that share a set of the table share its overflow bucket.
+    #[inline]
     #[must_use]
     pub fn finish(mut self) -> Key {
         let hash = self.sip.finish(1 << 56);

@@ -6,7 +6,7 @@ use crate::decision::{Allowed, Charge, Decision, Refused, Standing};
 use crate::key::Key;
 use crate::options::{TableError, TableOptions, capacity_keys};
 use crate::quota::Quota;
-use crate::table::{Outcome, Rule, Table};
+use crate::table::{Outcome, Rule, Sight, Table};
 
 /// Lines that an estimate of the occupancy reads in each shard: 64 KiB, a standard error of at most 0.8 % of the slots.
 const SAMPLE_LINES: usize = 1024;
@@ -92,18 +92,34 @@ impl Limiter {
 
     /// What [`check`](Self::check) would decide, without taking anything.
     pub fn look(&self, key: Key, cost: u64, now: Timestamp) -> Decision<'_> {
+        self.sight(key, cost, now).0
+    }
+
+    /// As [`look`](Self::look), with what it takes to make the decision true: taking it is what [`check`](Self::check) does,
+    /// provided that the bucket is still as it was.
+    #[inline]
+    pub(crate) fn sight(
+        &self,
+        key: Key,
+        cost: u64,
+        now: Timestamp,
+    ) -> (Decision<'_>, Option<Sight<'_>>) {
         let bucket = Bucket::new(self.quota(), now);
         let steps = bucket.steps(cost);
-        let outcome = self.table.look(
-            key,
-            &Take {
-                bucket,
-                steps: steps.unwrap_or(0),
-            },
-        );
+        let take = Take {
+            bucket,
+            steps: steps.unwrap_or(0),
+        };
+        let sight = self.table.look(key, &take);
         // More than a full bucket holds: where the key stands is all there is to say.
-        let taken = outcome.taken && steps.is_some();
-        answer(bucket, key, cost, Outcome { taken, ..outcome })
+        let taken = sight.outcome.taken && steps.is_some();
+        let outcome = Outcome {
+            taken,
+            ..sight.outcome
+        };
+        // What costs nothing writes nothing.
+        let sight = (take.steps > 0).then_some(sight);
+        (answer(bucket, key, cost, outcome), sight)
     }
 
     /// Corrects a charge to what the request really cost.

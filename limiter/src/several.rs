@@ -4,6 +4,7 @@ use crate::clock::Timestamp;
 use crate::decision::Decision;
 use crate::key::Key;
 use crate::keyed::Limiter;
+use crate::table::Sight;
 
 /// What a limit's refusal does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,6 +28,8 @@ pub struct Check<'a> {
     pub mode: Mode,
     /// Its decision, written by [`check_all`].
     pub decision: Option<Decision<'a>>,
+    /// What the look before the taking found.
+    sight: Option<Sight<'a>>,
 }
 
 impl<'a> Check<'a> {
@@ -39,6 +42,7 @@ impl<'a> Check<'a> {
             cost: 1,
             mode: Mode::Enforce,
             decision: None,
+            sight: None,
         }
     }
 
@@ -66,32 +70,53 @@ impl<'a> Check<'a> {
 /// The index of the limit that refuses; of several, the one that wants the longest wait. Every check then holds what its own
 /// limit would have decided, and nothing is charged.
 pub fn check_all(checks: &mut [Check<'_>], now: Timestamp) -> Result<(), usize> {
-    // One limit decides at once.
-    if checks.len() > 1 {
-        for check in &mut *checks {
-            check.decision = Some(check.limiter.look(check.key, check.cost, now));
-        }
-        if let Some(index) = longest_wait(checks) {
-            return Err(index);
-        }
+    if let [only] = checks {
+        // It decides at once.
+        only.decision = Some(only.limiter.check(only.key, only.cost, now));
+        return if only.forbids() { Err(0) } else { Ok(()) };
+    }
+    let mut forbidden = false;
+    for check in &mut *checks {
+        let (decision, sight) = check.limiter.sight(check.key, check.cost, now);
+        check.decision = Some(decision);
+        check.sight = sight;
+        forbidden |= check.forbids();
+    }
+    if forbidden && let Some(index) = longest_wait(checks) {
+        return Err(index);
     }
     for index in 0..checks.len() {
-        let (taken, rest) = checks.split_at_mut(index);
-        let Some(check) = rest.first_mut() else { break };
-        check.decision = Some(check.limiter.check(check.key, check.cost, now));
-        if check.forbids() {
-            for earlier in taken {
-                if let Some(Decision::Allowed(allowed)) = &earlier.decision {
-                    earlier.limiter.give_back(allowed, now);
-                }
-            }
+        // Mostly nothing has happened since the look, whose decision then stands.
+        let sight = checks[index].sight.as_ref();
+        if !sight.is_some_and(Sight::take) && !take_again(checks, index, now) {
             return Err(index);
         }
     }
     Ok(())
 }
 
+/// Decides one check anew, after a look that could not be made true; false: it forbids the request, and what was taken of
+/// those before it is given back.
+#[inline(never)]
+fn take_again(checks: &mut [Check<'_>], index: usize, now: Timestamp) -> bool {
+    let (taken, rest) = checks.split_at_mut(index);
+    let Some(check) = rest.first_mut() else {
+        return true;
+    };
+    check.decision = Some(check.limiter.check(check.key, check.cost, now));
+    if !check.forbids() {
+        return true;
+    }
+    for earlier in taken {
+        if let Some(Decision::Allowed(allowed)) = &earlier.decision {
+            earlier.limiter.give_back(allowed, now);
+        }
+    }
+    false
+}
+
 /// The forbidding limit whose refusal lasts longest; one that will never admit the request before all others.
+#[inline(never)]
 fn longest_wait(checks: &[Check<'_>]) -> Option<usize> {
     let wait = |check: &Check<'_>| match &check.decision {
         Some(Decision::Refused(refused)) => refused

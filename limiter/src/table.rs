@@ -60,6 +60,26 @@ pub(crate) struct Outcome {
     pub(crate) overflow: bool,
 }
 
+/// What a look found, and the slot in which it can be made true.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sight<'a> {
+    pub(crate) outcome: Outcome,
+    /// The key's slot as it was seen; `None` where it was not found at first glance.
+    held: Option<(&'a Slot, Seen)>,
+}
+
+impl Sight<'_> {
+    /// Writes the bucket that was looked at as it is after the request; false, and nothing is written, where that is not
+    /// to be done at once: the request was refused, or has no slot yet, or the slot has changed since.
+    #[inline]
+    pub(crate) fn take(&self) -> bool {
+        match self.held {
+            Some((slot, seen)) if self.outcome.taken => slot.set(seen, self.outcome.bucket),
+            _ => false,
+        }
+    }
+}
+
 /// The memory of a table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Geometry {
@@ -147,17 +167,27 @@ impl Table {
 
     /// What [`take`](Self::take) would find and decide, without writing.
     #[inline]
-    pub(crate) fn look(&self, key: Key, rule: &impl Rule) -> Outcome {
-        let held = self.glance(key).or_else(|| self.places(key).held());
+    pub(crate) fn look(&self, key: Key, rule: &impl Rule) -> Sight<'_> {
+        let held = self.glance(key);
         let (bucket, overflow) = match held {
             Some((_, seen)) => (seen.bucket(), false),
-            None => (self.overflow.inherited(key.group, rule), true),
+            None => self.look_anywhere(key, rule),
         };
         let after = rule.step(bucket);
-        Outcome {
+        let outcome = Outcome {
             bucket: after.unwrap_or(bucket),
             taken: after.is_some(),
             overflow,
+        };
+        Sight { outcome, held }
+    }
+
+    /// The bucket of a key whose slot is not found at first glance, and whether it is its group's.
+    #[inline(never)]
+    fn look_anywhere(&self, key: Key, rule: &impl Rule) -> (u64, bool) {
+        match self.places(key).held() {
+            Some((_, seen)) => (seen.bucket(), false),
+            None => (self.overflow.inherited(key.group, rule), true),
         }
     }
 
