@@ -128,6 +128,13 @@ impl<R> Wheel<R> {
         entry.next = head;
     }
 
+    /// Not inlined: every [`Deadline::set`] would pay for being ready to call it.
+    #[inline(never)]
+    fn relink(&mut self, index: u32, tick: u64) {
+        self.unlink(index);
+        self.link(index, tick);
+    }
+
     fn unlink(&mut self, index: u32) {
         let entry = self.entry(index);
         let tick = std::mem::replace(&mut entry.linked_at, NEVER);
@@ -289,8 +296,7 @@ impl<R: Copy> Deadline<R> {
         // Linked no later than it is due: when its bucket comes up it is linked further along. So a deadline that
         // only ever moves on is linked once per period and not once per request.
         if entry.linked_at > at {
-            wheel.unlink(self.index);
-            wheel.link(self.index, at);
+            wheel.relink(self.index, at);
         }
     }
 
