@@ -11,7 +11,9 @@ use super::filter::cors::Reply;
 use super::request::Scratch;
 use super::upstream::Target;
 use super::worker::Served;
-use crate::telemetry::{AccessRecord, End, LimitOutcome, Method, RecordAddress, Scheme, Version};
+use crate::telemetry::{
+    AccessRecord, End, LimitOutcome, Method, RecordAddress, Scheme, Spent, Version,
+};
 
 /// What is known of a request while it is served.
 #[derive(Debug)]
@@ -75,18 +77,16 @@ impl Record {
     ) {
         let worker = &connection.worker;
         let duration = worker.clock.now().saturating_duration_since(self.started);
-        let head = scratch.head.data();
         let method = self
             .request
-            .map_or(&b""[..], |request| request.method_span.of(head));
-        worker.metrics.request_finished(
-            self.route.map(narrow),
-            Method::from_bytes(method),
-            self.status,
-            duration,
-        );
+            .as_ref()
+            .map_or(Method::Other, |request| label_of(request.method));
+        let spent = Spent::from(duration);
+        worker
+            .metrics
+            .request_finished(self.route.map(narrow), method, self.status, spent);
         if let (Some(upstream), true) = (self.upstream, self.upstream_answered) {
-            worker.metrics.upstream_finished(upstream, duration);
+            worker.metrics.upstream_finished(upstream, spent);
         }
         if let Some(error) = error {
             worker.metrics.rejected(error.name());
@@ -176,6 +176,20 @@ impl Record {
             connect: self.connect,
             first_byte: self.first_byte,
         }
+    }
+}
+
+/// The label of a method; CONNECT and TRACE are never read as one.
+const fn label_of(method: codec::Method) -> Method {
+    match method {
+        codec::Method::Get => Method::Get,
+        codec::Method::Head => Method::Head,
+        codec::Method::Post => Method::Post,
+        codec::Method::Put => Method::Put,
+        codec::Method::Delete => Method::Delete,
+        codec::Method::Options => Method::Options,
+        codec::Method::Patch => Method::Patch,
+        codec::Method::Other => Method::Other,
     }
 }
 

@@ -6,9 +6,8 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
-use super::counter::{Counter, Histogram};
+use super::counter::{Counter, Histogram, Spent};
 use super::kinds::{
     AskOutcome, FilterOutcome, LimitOutcome, Method, NetworkOutcome, Timeout,
     UpstreamConnectionState as State, UpstreamError,
@@ -182,18 +181,18 @@ impl MetricsWriter {
         self.shared.active_requests.sub(1);
     }
 
-    /// A request got its answer after `duration`. `route`: its index, `None` if no route took it; `status`: 0 if the
+    /// A request got its answer after `spent`, a `Duration` for one. `route`: its index, `None` if no route took it; `status`: 0 if the
     /// client left before it could be told one.
     pub fn request_finished(
         &self,
         route: Option<u16>,
         method: Method,
         status: u16,
-        duration: Duration,
+        spent: impl Into<Spent>,
     ) {
         let key = SeriesKey::new(route, method, status);
         match self.series(key) {
-            Some(series) => series.durations.observe(duration),
+            Some(series) => series.durations.observe(spent.into()),
             None => self.shared.series_overflow.add(1),
         }
     }
@@ -282,10 +281,10 @@ impl MetricsWriter {
         }
     }
 
-    /// An upstream answered completely, `duration` after the request began.
-    pub fn upstream_finished(&self, upstream: usize, duration: Duration) {
+    /// An upstream answered completely, `spent` after the request began.
+    pub fn upstream_finished(&self, upstream: usize, spent: impl Into<Spent>) {
         if let Some(upstream) = at(&self.shared.upstreams, upstream) {
-            upstream.durations.observe(duration);
+            upstream.durations.observe(spent.into());
         }
     }
 

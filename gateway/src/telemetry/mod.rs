@@ -15,7 +15,7 @@ mod series;
 pub mod time;
 pub mod top;
 
-pub use counter::BUCKET_BOUNDS_NS;
+pub use counter::{BUCKET_BOUNDS_NS, Spent};
 pub use endpoints::{EndpointSample, UpstreamSamples};
 pub use kinds::{
     AskOutcome, End, FilterOutcome, LimitOutcome, Method, NetworkOutcome, Scheme, Timeout,

@@ -284,8 +284,7 @@ impl Windows {
         let since_s = before
             .find(hit.hash)
             .map_or(hit.now_s, |way| before.rest[way].since_s);
-        let way = set.counts.iter().position(|&count| count == least);
-        let way = way.unwrap_or(0);
+        let way = set.place_for(hit.hash, least);
         set.hashes[way] = hit.hash;
         set.counts[way] = least + 1;
         set.rest[way] = Rest {
@@ -376,15 +375,34 @@ impl Sketch {
 }
 
 impl Set {
-    /// Compares all without a branch.
+    /// Where the key is: mostly at its own way, else all are compared without a branch.
     #[inline]
     fn find(&self, hash: u64) -> Option<usize> {
+        let own = way_of(hash);
+        if self.hashes[own] == hash {
+            return Some(own);
+        }
         let places = self.hashes.iter().enumerate();
         let found = places.fold(0_u32, |found, (way, each)| {
             found | u32::from(*each == hash) << way
         });
         (found != 0).then(|| found.trailing_zeros() as usize)
     }
+
+    /// The way that a newcomer takes: its own if that has the least count, else the first that does.
+    fn place_for(&self, hash: u64, least: u64) -> usize {
+        let own = way_of(hash);
+        if self.counts[own] == least {
+            return own;
+        }
+        let way = self.counts.iter().position(|&count| count == least);
+        way.unwrap_or(0)
+    }
+}
+
+/// Where a key is looked for first, by the bits next to those of [`set_of`].
+fn way_of(hash: u64) -> usize {
+    usize::try_from(hash >> 58 & 7).unwrap_or(0)
 }
 
 /// By the top bits: the keys are hashes.
@@ -393,6 +411,7 @@ fn set_of(hash: u64) -> usize {
 }
 
 const _: () = assert!(SETS == 1 << 3, "set_of takes three bits");
+const _: () = assert!(WAYS == 1 << 3, "way_of takes three bits");
 
 #[cfg(test)]
 mod tests {
