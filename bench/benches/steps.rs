@@ -18,7 +18,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use gateway::config::{Config, ConfigSource, UnderscoreHeaders, load};
 use gateway::data::codec::{Fields, RequestRules, Scheme, parse_request};
 use gateway::data::filter::key::Subject;
-use gateway::data::filter::limit::admits;
+use gateway::data::filter::limit::{RouteLimit, admits};
 use gateway::data::plan::{Addresses, Plan};
 use gateway::data::upstream::{AddressCell, Pool};
 use gateway::telemetry::{MetricsShape, WorkerMetrics};
@@ -105,10 +105,14 @@ fn filters(criterion: &mut Criterion) {
         ("one_limit_by_header", &[0]),
         ("two_limits", &[0, 1]),
     ] {
+        let of_route = indices
+            .iter()
+            .map(|&index| RouteLimit::new(index, &plan.limits[index], &plan.hasher, subject.route));
+        let limits: Vec<_> = of_route.collect();
         group.bench_function(name, |bencher| {
-            bencher.iter(|| admits(&plan.limits, indices, black_box(&subject), &mut buffer, now));
+            bencher.iter(|| admits(&plan.limits, &limits, black_box(&subject), &mut buffer, now));
         });
-        assert!(admits(&plan.limits, indices, &subject, &mut buffer, now));
+        assert!(admits(&plan.limits, &limits, &subject, &mut buffer, now));
     }
     group.finish();
 }

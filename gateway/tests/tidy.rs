@@ -128,9 +128,9 @@ const DATA_EDGES: &[(&str, &[&str], &str)] = &[
     (
         "plan",
         &[
-            "auth", "codec", "edit", "filter", "networks", "route", "upstream", "verify",
+            "auth", "codec", "edit", "filter", "networks", "respond", "route", "upstream", "verify",
         ],
-        "compiles the configuration into what the steps use",
+        "compiles the configuration into what the steps use, refusals by limits among it",
     ),
     (
         "rehearse",

@@ -305,7 +305,7 @@ impl Asking<'_> {
         if !route.config.access.auth.is_empty() {
             self.record.caller = self.identify(&understood)?;
         }
-        self.ask_limits(&understood, &route.config)?;
+        self.ask_limits(&understood)?;
         let decision = take_action(
             self.site,
             &mut self.scratch,
@@ -373,17 +373,18 @@ impl Asking<'_> {
         self.answered(204, Content::Fixed(&nothing))
     }
 
-    fn ask_limits(&mut self, understood: &Understood, route: &RouteConfig) -> Result<(), Error> {
+    fn ask_limits(&mut self, understood: &Understood) -> Result<(), Error> {
         let plan = self.site.plan;
         let mut buffer = Vec::new();
         let caller = self.record.caller.as_ref();
         let identity = caller.map(Caller::identity);
         let subject = subject(plan, &self.scratch, understood, identity);
-        for &index in &route.limits {
-            let limit = &plan.limits[index];
-            let policy = limit.policy_for(&subject, &mut buffer);
+        let limits = &plan.routes[understood.route].limits;
+        for asked in limits {
+            let limit = &plan.limits[asked.limit];
+            let policy = limit.policy_for(asked, &subject, &mut buffer);
             self.limits.push(Asks {
-                limit: index,
+                limit: asked.limit,
                 policy: policy.map(|(policy, _)| policy.to_owned()),
                 is_shadow: policy.is_some_and(|(_, is_shadow)| is_shadow),
                 key: subject.label(&limit.key, &mut buffer).parts(),
@@ -391,14 +392,7 @@ impl Asking<'_> {
         }
         // Every bucket is full; what can still refuse is what no bucket could ever give.
         let now = plan.limits_time(self.question.at);
-        limit::check(
-            &plan.limits,
-            &route.limits,
-            &subject,
-            &mut buffer,
-            now,
-            |_, _| {},
-        )
+        limit::check(&plan.limits, limits, &subject, &mut buffer, now, |_, _| {})
     }
 
     fn forwarded(

@@ -14,11 +14,12 @@ use super::edit::HeaderPlan;
 use super::filter::ban::BanPlan;
 use super::filter::cors::CorsPlan;
 use super::filter::hosts::HostSet;
-use super::filter::limit::LimitPlan;
+use super::filter::limit::{LimitPlan, RouteLimit};
 use super::filter::networks::NetworkList;
 use super::filter::rules::FilterPlan;
 use super::filter::security_headers::SecurityPlan;
 use super::networks::Networks;
+use super::respond::refusal;
 use super::route::RouteTable;
 use super::upstream::{AddressCell, Endpoint, Target, Upstream};
 use super::verify::{KeyAsks, Verifications};
@@ -103,6 +104,8 @@ pub struct RoutePlan {
     pub(super) cors: Option<Arc<CorsPlan>>,
     /// Response fields for browsers.
     pub(super) security: SecurityPlan,
+    /// Its limits, in the order of the config.
+    pub limits: Vec<RouteLimit>,
 }
 
 impl RoutePlan {
@@ -118,6 +121,7 @@ impl RoutePlan {
             response_headers: HeaderPlan::new(&config.response_headers),
             cors: cors.filter(|cors| cors.mode != FilterMode::Off),
             security: SecurityPlan::default(),
+            limits: Vec::new(),
             config: config.clone(),
         };
         if let Some(headers) = security {
@@ -186,13 +190,24 @@ impl Plan {
             .routes
             .iter()
             .map(|route| RoutePlan::new(route, config, &cors));
-        let routes: Vec<_> = routes.collect();
+        let mut routes: Vec<_> = routes.collect();
         let ipv6_prefix = config.client_ip.ipv6_prefix;
-        let limits = config
+        let mut limits = config
             .limits
             .iter()
             .map(|limit| LimitPlan::new(limit, workers, &hasher, ipv6_prefix))
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
+        let table = RouteTable::new(&config.routes);
+        for limit in &mut limits {
+            limit.write_refusals(|limit, buckets| refusal::write(limit, buckets, &table));
+        }
+        for route in &mut routes {
+            let asked = route.config.limits.iter();
+            let name = &route.config.name;
+            route.limits = asked
+                .map(|&limit| RouteLimit::new(limit, &limits[limit], &hasher, name))
+                .collect();
+        }
         let consumers = config.consumers.clone().into();
         let authenticators = config
             .authenticators
@@ -222,7 +237,7 @@ impl Plan {
                 .enumerate()
                 .map(|(index, listener)| ListenerPlan::new(index, listener, workers).map(Arc::new))
                 .collect::<Result<_, _>>()?,
-            table: RouteTable::new(&config.routes),
+            table,
             answers_preflights: routes.iter().any(|route| route.enforced_cors().is_some()),
             routes,
             upstreams,

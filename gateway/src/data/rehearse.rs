@@ -198,7 +198,7 @@ impl<'a> Rehearsal<'a> {
                 let identity = record.caller.as_ref().map(Caller::identity);
                 let subject = subject(plan, scratch, understood, identity);
                 let now = plan.limits_time(record.started);
-                let limits = &route.config.limits;
+                let limits = &route.limits;
                 let asked = limit::check(
                     &plan.limits,
                     limits,

@@ -12,6 +12,7 @@
 
 mod decide;
 mod guard;
+mod limits;
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -27,8 +28,7 @@ use super::codec::{BodyFraming, Edits, Fields, RequestHead, Scheme, TargetForm, 
 use super::connection::{Connection, Next};
 use super::edit::{HeaderPlan, Variables};
 use super::error::Error;
-use super::filter::key::Subject;
-use super::filter::limit::{self, Decided};
+use super::filter::limit;
 use super::filter::security_headers::Present;
 use super::log::Record;
 use super::page::Page;
@@ -39,9 +39,10 @@ use super::tunnel::Unfinished;
 use super::worker::Served;
 use super::{Why, fault, forward};
 use crate::config::{Action, ROUTE_AUTH_MAX};
-use crate::telemetry::{FilterOutcome, LimitOutcome, MetricsWriter, NetworkOutcome};
+use crate::telemetry::{FilterOutcome, MetricsWriter, NetworkOutcome};
 
 pub(super) use guard::{ask_cors, ask_filters, ask_networks};
+use limits::ask_limits;
 
 pub(super) use decide::{
     Heard, Site, Understood, asked, challenges, check_sizes, identify, own_edits, page, subject,
@@ -381,37 +382,6 @@ async fn decide(
     take_action(&site, scratch, &understood, record, |total| {
         served.next_share(total)
     })
-}
-
-/// Asks the limits of the route, and counts what each says.
-fn ask_limits(
-    connection: &Connection,
-    served: &Served,
-    route: usize,
-    subject: &Subject<'_>,
-    key_part: &mut Vec<u8>,
-    record: &mut Record,
-) -> Result<(), Error> {
-    let plan = &*served.plan;
-    let now = plan.limits_time(record.started);
-    let now_s = plan.limits_seconds(record.started);
-    let limits = &plan.routes[route].config.limits;
-    let decided = |decided: Decided, key_part: &mut Vec<u8>| {
-        let Decided {
-            limit,
-            key,
-            outcome,
-        } = decided;
-        connection.worker.metrics.limit_decided(limit, outcome);
-        let refused = outcome != LimitOutcome::Allowed;
-        served.top[limit].count(key.hash(), refused, now_s, || {
-            subject.label(&plan.limits[limit].key, key_part)
-        });
-        if refused || record.limit.is_none() {
-            record.limit = Some((limit, outcome));
-        }
-    };
-    limit::check(&plan.limits, limits, subject, key_part, now, decided)
 }
 
 /// The answer to something that is no request head. The connection closes.

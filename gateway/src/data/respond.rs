@@ -1,5 +1,7 @@
 //! Answers that the gateway gives itself. The only place where an error becomes a status and a body.
 
+pub(super) mod refusal;
+
 use std::time::Duration;
 
 use bytes::BufMut;
@@ -65,6 +67,11 @@ pub(super) enum Content<'a> {
 impl Answer<'_> {
     /// Appends the answer to `out`; the bytes of its body that are there.
     pub(super) fn put(&self, out: &mut Buf, date: &[u8]) -> u64 {
+        refusal::put(self, out, date).unwrap_or_else(|| self.put_anew(out, date))
+    }
+
+    /// As [`Self::put`], field by field.
+    fn put_anew(&self, out: &mut Buf, date: &[u8]) -> u64 {
         // Room for the whole of an answer of usual length at once.
         out.reserve(ANSWER_BYTES);
         put_status_line(out, self.status, None);
@@ -207,8 +214,8 @@ fn put_limit_fields(out: &mut Buf, refusal: &Refusal, limit: &LimitPlan) {
 
 /// Rounded up, and never 0: who comes back when it says must be let in.
 fn whole_seconds(time: Duration) -> u64 {
-    let seconds = time.as_nanos().div_ceil(1_000_000_000).max(1);
-    u64::try_from(seconds).unwrap_or(u64::MAX)
+    let begun = u64::from(time.subsec_nanos() > 0);
+    time.as_secs().saturating_add(begun).max(1)
 }
 
 /// Nothing here needs escaping: static texts, a hexadecimal id, a name that the config has checked.

@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use limiter::{Key, KeyHasher};
+use limiter::{Key, KeyHasher, KeyParts};
 
 use crate::config::KeyPart;
 use crate::data::auth::Identity;
@@ -44,6 +44,49 @@ pub struct Subject<'a> {
     pub ignore_case: bool,
 }
 
+/// How the key of a limit is made on one route: what is known without a request is hashed when the plan is made.
+#[derive(Clone, Debug)]
+pub(super) enum KeyPlan {
+    /// The client alone. Its overflow is by network and its shard is where the client's connections are steered to.
+    Client,
+    /// Nothing that a request could change.
+    Known(Key),
+    /// The client, behind what is known.
+    AndClient(KeyParts),
+    /// These parts, behind what is known.
+    AndParts(KeyParts, Vec<KeyPart>),
+}
+
+impl KeyPlan {
+    /// That of a limit which counts by `parts`, on the route of this name.
+    pub(super) fn new(parts: &[KeyPart], hasher: &KeyHasher, route: &str) -> Self {
+        if matches!(parts, [KeyPart::ClientIp]) {
+            return Self::Client;
+        }
+        let (known, rest): (Vec<_>, Vec<_>) = in_hash_order(parts.iter().map(|part| (part, ())))
+            .map(|(part, ())| part.clone())
+            .partition(|part| *part == KeyPart::Route);
+        let begun = known
+            .iter()
+            .fold(hasher.parts(), |hashed, _| hashed.part(route.as_bytes()));
+        match &*rest {
+            [] => Self::Known(begun.finish()),
+            [KeyPart::ClientIp] => Self::AndClient(begun),
+            _ => Self::AndParts(begun, rest),
+        }
+    }
+}
+
+/// Parts of a key, each with its value, in the order in which they are hashed: as they are written, but the route first, since it
+/// alone is known before there is a request.
+pub(super) fn in_hash_order<'a, T>(
+    parts: impl Iterator<Item = (&'a KeyPart, T)>,
+) -> impl Iterator<Item = (&'a KeyPart, T)> {
+    let is_route = |(part, _): &(&KeyPart, T)| **part == KeyPart::Route;
+    let (known, rest): (Vec<_>, Vec<_>) = parts.partition(is_route);
+    known.into_iter().chain(rest)
+}
+
 /// What a request has in the place of a part.
 enum Value<'a> {
     Client,
@@ -53,14 +96,19 @@ enum Value<'a> {
 }
 
 impl Subject<'_> {
-    /// The key of the request for a limit that counts by `parts`. `buffer` is memory to decode in; it allocates only
-    /// while it grows.
-    pub(super) fn key(&self, parts: &[KeyPart], buffer: &mut Vec<u8>) -> Key {
-        // Its overflow is by network and its shard is where the client's connections are steered to.
-        if matches!(parts, [KeyPart::ClientIp]) {
-            return self.client_key;
+    /// The key of the request for a limit. `buffer` is memory to decode in; it allocates only while it grows.
+    #[inline]
+    pub(super) fn key(&self, plan: &KeyPlan, buffer: &mut Vec<u8>) -> Key {
+        match plan {
+            KeyPlan::Client => self.client_key,
+            KeyPlan::Known(key) => *key,
+            KeyPlan::AndClient(begun) => begun.clone().key(self.client_key).finish(),
+            KeyPlan::AndParts(begun, parts) => self.hashed(begun, parts, buffer),
         }
-        let hashed = parts.iter().fold(self.hasher.parts(), |hashed, part| {
+    }
+
+    fn hashed(&self, begun: &KeyParts, parts: &[KeyPart], buffer: &mut Vec<u8>) -> Key {
+        let hashed = parts.iter().fold(begun.clone(), |hashed, part| {
             match self.value(part, buffer) {
                 Value::Client => hashed.key(self.client_key),
                 Value::Bytes(bytes) => hashed.part(bytes),
@@ -229,9 +277,12 @@ mod tests {
 
     fn key(written: &str, target: &str, lines: &str) -> Key {
         let parts = parts(written);
-        ask(target, lines, |subject| {
-            subject.key(&parts, &mut Vec::new())
-        })
+        ask(target, lines, |subject| key_of(subject, &parts))
+    }
+
+    fn key_of(subject: &Subject<'_>, parts: &[KeyPart]) -> Key {
+        let plan = KeyPlan::new(parts, subject.hasher, subject.route);
+        subject.key(&plan, &mut Vec::new())
     }
 
     fn label(written: &str, target: &str, lines: &str) -> Vec<crate::telemetry::top::LabelPart> {
@@ -362,7 +413,7 @@ mod tests {
                     ignore_case: true,
                     ..*subject
                 };
-                without_case.key(&parts, &mut Vec::new())
+                key_of(&without_case, &parts)
             })
         };
         assert_eq!(of("/Users"), of("/uSERS"), "as the route takes them");
@@ -393,7 +444,23 @@ mod tests {
             "and keeps its network's overflow"
         );
         assert_ne!(key("['client_ip', 'route']", "/", ""), client);
+        assert_ne!(key("['client_ip', 'host']", "/", ""), client);
         assert_ne!(key("'host'", "/", ""), key("'route'", "/", ""));
+    }
+
+    #[test]
+    fn what_the_plan_hashes_is_told_apart_by_its_value() {
+        let parts = ["['client_ip', 'route']", "'route'", "['path:1', 'route']"].map(parts);
+        for parts in parts {
+            let on = |route| {
+                ask("/a", "", |subject| {
+                    key_of(&Subject { route, ..*subject }, &parts)
+                })
+            };
+            assert_eq!(on("users"), on("users"), "{parts:?}");
+            assert_ne!(on("users"), on("orders"), "{parts:?}");
+            assert_ne!(on("users"), on("user"), "{parts:?}");
+        }
     }
 
     #[test]

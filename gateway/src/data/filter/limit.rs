@@ -10,7 +10,7 @@ use limiter::{
     TableOptions, TableSize, Timestamp, check_all,
 };
 
-use super::key::Subject;
+use super::key::{KeyPlan, Subject};
 use super::overrides::{Overrides, Treatment};
 use crate::config::{
     KeyPart, LimitConfig, LimitMode, MaxKeys, OverrideConfig, OverrideKey, ROUTE_LIMITS_MAX, Rate,
@@ -24,6 +24,8 @@ pub struct LimitPlan {
     /// The limit's own, then one for each rate and burst of its overrides.
     buckets: Vec<Buckets>,
     overrides: Overrides,
+    /// There are overrides.
+    has_overrides: bool,
     /// What it counts by.
     pub key: Vec<KeyPart>,
     mode: LimitMode,
@@ -39,6 +41,39 @@ pub struct Buckets {
     limiter: Limiter,
     /// The value of `RateLimit-Policy`.
     pub policy: String,
+    /// What a refusal by these says, once [`LimitPlan::write_refusals`] was called.
+    refusal: Option<RefusalText>,
+}
+
+/// The answer to who is refused, with places for what differs from one to the next.
+#[derive(Debug)]
+pub(in crate::data) struct RefusalText {
+    pub(in crate::data) bytes: Box<[u8]>,
+    /// Where the date begins.
+    pub(in crate::data) date: usize,
+    /// Where the seconds are, one digit each.
+    pub(in crate::data) seconds: [usize; 2],
+    /// Where the fields end, before the empty line.
+    pub(in crate::data) fields_end: usize,
+    /// Where the identifier of the request begins, in the body.
+    pub(in crate::data) id: usize,
+}
+
+/// A limit as one route asks it.
+#[derive(Clone, Debug)]
+pub struct RouteLimit {
+    /// Index of the limit.
+    pub(in crate::data) limit: usize,
+    key: KeyPlan,
+}
+
+impl RouteLimit {
+    /// The limit with this index, `plan`, on the route of this name. `hasher`: that of the plan.
+    #[must_use]
+    pub fn new(limit: usize, plan: &LimitPlan, hasher: &KeyHasher, route: &str) -> Self {
+        let key = KeyPlan::new(&plan.key, hasher, route);
+        Self { limit, key }
+    }
 }
 
 impl LimitPlan {
@@ -60,13 +95,19 @@ impl LimitPlan {
             let limiter = Limiter::new(options).map_err(|error| describe(&error))?;
             let window = quota.refill_time().as_nanos().div_ceil(1_000_000_000);
             let policy = format!("{quoted_name};q={};w={}", quota.burst(), window.max(1));
-            Ok::<_, String>(Buckets { limiter, policy })
+            Ok::<_, String>(Buckets {
+                limiter,
+                policy,
+                refusal: None,
+            })
         };
         let options = tables(config, workers)?;
         let of_override = config.overrides.iter().map(|each| place(each, config));
+        let overrides = Overrides::new(config, of_override, hasher, ipv6_prefix);
         Ok(Self {
             buckets: options.into_iter().map(make).collect::<Result<_, _>>()?,
-            overrides: Overrides::new(config, of_override, hasher, ipv6_prefix),
+            has_overrides: !overrides.is_empty(),
+            overrides,
             key: config.key.clone(),
             mode: config.mode,
             status: config.status,
@@ -89,6 +130,22 @@ impl LimitPlan {
         self.buckets
             .get(buckets)
             .map_or("", |buckets| &buckets.policy)
+    }
+
+    /// Has the refusals by its buckets written, by `write` for those with this index.
+    pub(in crate::data) fn write_refusals(
+        &mut self,
+        write: impl Fn(&Self, usize) -> Option<RefusalText>,
+    ) {
+        for buckets in 0..self.buckets.len() {
+            let text = write(self, buckets);
+            self.buckets[buckets].refusal = text;
+        }
+    }
+
+    /// What a refusal by these of its buckets says.
+    pub(in crate::data) fn refusal_text(&self, buckets: usize) -> Option<&RefusalText> {
+        self.buckets.get(buckets)?.refusal.as_ref()
     }
 
     /// How full its tables are, all together. Reads at most 64 KiB of each shard; not for the path of a request.
@@ -117,24 +174,28 @@ impl LimitPlan {
     /// not ask about it.
     pub(in crate::data) fn policy_for(
         &self,
+        asked: &RouteLimit,
         subject: &Subject<'_>,
         buffer: &mut Vec<u8>,
     ) -> Option<(&str, bool)> {
-        let key = subject.key(&self.key, buffer);
+        let key = subject.key(&asked.key, buffer);
         let (buckets, _, mode) = self.treatment(key, subject)?;
         Some((&buckets.policy, mode == Mode::Shadow))
     }
 
     /// How a key is treated; `None`: the limit does not ask.
+    #[inline]
     fn treatment(&self, key: Key, subject: &Subject<'_>) -> Option<(&Buckets, usize, Mode)> {
-        let own = Treatment {
+        let mut treatment = Treatment {
             buckets: 0,
             mode: self.mode,
         };
-        let Treatment { buckets, mode } = self
-            .overrides
-            .find(key, subject.client, subject.plan())
-            .unwrap_or(own);
+        if self.has_overrides
+            && let Some(found) = self.overrides.find(key, subject.client, subject.plan())
+        {
+            treatment = found;
+        }
+        let Treatment { buckets, mode } = treatment;
         let mode = match mode {
             LimitMode::Enforce => Mode::Enforce,
             LimitMode::Shadow => Mode::Shadow,
@@ -250,19 +311,19 @@ pub(in crate::data) struct Decided {
     pub(in crate::data) outcome: LimitOutcome,
 }
 
-/// Whether the limits in `indices` let a request through, which takes a unit from each: what a request asks, without the
+/// Whether the limits of a route let a request through, which takes a unit from each: what a request asks, without the
 /// reason of a refusal. Cost: one look-up for each limit.
 pub fn admits(
     limits: &[LimitPlan],
-    indices: &[usize],
+    of_route: &[RouteLimit],
     subject: &Subject<'_>,
     buffer: &mut Vec<u8>,
     now: Timestamp,
 ) -> bool {
-    check(limits, indices, subject, buffer, now, |_, _| {}).is_ok()
+    check(limits, of_route, subject, buffer, now, |_, _| {}).is_ok()
 }
 
-/// Takes one unit from each of the limits in `indices`, or from none if one refuses. Calls `decided` with every decision.
+/// Takes one unit from each of the limits of a route, or from none if one refuses. Calls `decided` with every decision.
 ///
 /// `buffer`: memory that is used again, to decode parts of keys in.
 ///
@@ -271,7 +332,7 @@ pub fn admits(
 /// [`Error::Limited`] by the limit that wants the longest wait.
 pub(in crate::data) fn check(
     limits: &[LimitPlan],
-    indices: &[usize],
+    of_route: &[RouteLimit],
     subject: &Subject<'_>,
     buffer: &mut Vec<u8>,
     now: Timestamp,
@@ -279,20 +340,19 @@ pub(in crate::data) fn check(
 ) -> Result<(), Error> {
     let mut checks = ArrayVec::<Check<'_>, ROUTE_LIMITS_MAX>::new();
     let mut asked = ArrayVec::<(usize, usize), ROUTE_LIMITS_MAX>::new();
-    for &index in indices.iter().take(ROUTE_LIMITS_MAX) {
-        let limit = &limits[index];
+    for each in of_route.iter().take(ROUTE_LIMITS_MAX) {
+        let limit = &limits[each.limit];
         if limit.mode == LimitMode::Off {
             continue;
         }
-        let key = subject.key(&limit.key, buffer);
+        let key = subject.key(&each.key, buffer);
         let Some((buckets, place, mode)) = limit.treatment(key, subject) else {
             continue;
         };
-        checks.push(Check {
-            mode,
-            ..Check::new(&buckets.limiter, key)
-        });
-        asked.push((index, place));
+        let mut check = Check::new(&buckets.limiter, key);
+        check.mode = mode;
+        checks.push(check);
+        asked.push((each.limit, place));
     }
     let result = check_all(&mut checks, now);
     for (check, &(limit, _)) in checks.iter().zip(&asked) {

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use limiter::{Key, KeyHasher};
 
-use crate::config::{LimitConfig, LimitMode, OverrideKey, OverrideValue};
+use super::key::in_hash_order;
+use crate::config::{KeyPart, LimitConfig, LimitMode, OverrideKey, OverrideValue};
 
 /// What a key gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,13 +50,19 @@ impl Overrides {
                 }
                 OverrideKey::Plan(plan) => overrides.by_plan.push((plan.clone(), treatment)),
                 OverrideKey::Values(values) => {
-                    let key = key_of(values, hasher, ipv6_prefix);
+                    let key = key_of(&config.key, values, hasher, ipv6_prefix);
                     overrides.by_hash.insert(key.hash(), treatment);
                 }
             }
         }
         overrides.lengths = lengths.map(|set| set.into_iter().rev().collect());
         overrides
+    }
+
+    /// There are none.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_hash.is_empty() && self.by_plan.is_empty() && self.by_network.is_empty()
     }
 
     /// The one for a key of a client, and of a caller with this plan; a lookup for each length of prefix, or one.
@@ -86,11 +93,10 @@ fn family(address: IpAddr) -> usize {
     usize::from(address.is_ipv6())
 }
 
-/// The key that a request with these values has; as in `key`.
-fn key_of(values: &[OverrideValue], hasher: &KeyHasher, ipv6_prefix: u8) -> Key {
-    values
-        .iter()
-        .fold(hasher.parts(), |hashed, value| match value {
+/// The key that a request with these values in the place of `parts` has; as in `key`.
+fn key_of(parts: &[KeyPart], values: &[OverrideValue], hasher: &KeyHasher, ipv6_prefix: u8) -> Key {
+    in_hash_order(parts.iter().zip(values))
+        .fold(hasher.parts(), |hashed, (_, value)| match value {
             OverrideValue::Address(address) => hashed.key(hasher.address(*address, ipv6_prefix)),
             OverrideValue::Text(text) => hashed.part(text.as_bytes()),
         })
@@ -146,7 +152,7 @@ mod tests {
         );
         let key = |address: &str, route: &str| {
             let client = hasher.address(address.parse().unwrap(), 64);
-            hasher.parts().key(client).part(route.as_bytes()).finish()
+            hasher.parts().part(route.as_bytes()).key(client).finish()
         };
         let find = |key| overrides.find(key, [0; 4].into(), None);
         let found = find(key("2001:db8::1", "users")).unwrap();

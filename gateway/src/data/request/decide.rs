@@ -429,6 +429,9 @@ pub(in crate::data) fn page<'a>(
     (scratch, record): (&Scratch, &Record),
     (status, error): (u16, &Error),
 ) -> Option<Page<'a>> {
+    if plan.error_bodies.is_empty() {
+        return None;
+    }
     let route = record.route.map(|route| &plan.routes[route].config);
     let of_route = route.and_then(|route| route.error_bodies);
     let body = page::find(
