@@ -17,6 +17,10 @@ use tidy_support::{
 
 /// Files that may hold unsafe code, and what forces them to.
 const UNSAFE_FILES: &[(&str, &str)] = &[
+    (
+        "gateway/src/data/codec/block.rs",
+        "the processor's instructions on sixteen octets: SSE2",
+    ),
     ("gateway/tests/end_to_end/support/process.rs", "kill"),
     (
         "gateway/tests/allocations/counting.rs",

@@ -104,11 +104,22 @@ pub(super) fn is_same_name(one: &[u8], other: &[u8]) -> bool {
         one == other || lower(u64::from_le_bytes(*one)) == lower(u64::from_le_bytes(*other))
     };
     let (Some(last), Some(other_last)) = (one.last_chunk(), other.last_chunk()) else {
-        return one.eq_ignore_ascii_case(other);
+        return match (ends(one), ends(other)) {
+            (Some(one), Some(other)) => lower(one) == lower(other),
+            _ => one.eq_ignore_ascii_case(other),
+        };
     };
     let mut words = one.as_chunks().0.iter().zip(other.as_chunks().0);
     // The last eight overlap with those before them.
     same((last, other_last)) && words.all(same)
+}
+
+/// The first and the last four octets, which overlap in a text of less than eight; `None`: there are not four.
+#[inline]
+fn ends(text: &[u8]) -> Option<u64> {
+    let first = u32::from_le_bytes(*text.first_chunk()?);
+    let last = u32::from_le_bytes(*text.last_chunk()?);
+    Some(u64::from(first) | u64::from(last) << 32)
 }
 
 /// Eight octets with the capitals among them made small.

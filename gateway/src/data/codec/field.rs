@@ -3,6 +3,7 @@
 use httparse::Header;
 
 use super::ascii::is_same_name;
+use super::block::{BLOCK, Block, first};
 
 /// Most fields that a head can have, whatever the configured limit; bounds the parser's stack.
 pub const FIELDS_CAP: usize = 256;
@@ -16,9 +17,17 @@ pub struct Span {
 
 impl Span {
     /// `part`'s place in `head`; `part` must be a slice of `head`.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a head has far fewer octets than 2^32; of a place that is none there is nothing to read"
+    )]
+    #[inline]
     pub(super) fn locate(head: &[u8], part: &[u8]) -> Self {
-        let start = part.as_ptr().addr().wrapping_sub(head.as_ptr().addr());
-        Self::new(start, start.wrapping_add(part.len()))
+        let start = part.as_ptr().addr().wrapping_sub(head.as_ptr().addr()) as u32;
+        Self {
+            start,
+            end: start.wrapping_add(part.len() as u32),
+        }
     }
 
     pub(super) fn new(start: usize, end: usize) -> Self {
@@ -105,6 +114,9 @@ pub enum FieldKind {
     Other,
 }
 
+/// How many kinds there are.
+const KINDS: usize = FieldKind::Other as usize + 1;
+
 const fn bit(kind: FieldKind) -> u32 {
     1 << kind as u32
 }
@@ -130,6 +142,10 @@ pub struct Fields {
     list: Vec<Field>,
     /// A bit for each [`FieldKind`] that is there: most heads have few, and what is not there need not be looked for.
     kinds: u32,
+    /// A bit for each that is there more than once.
+    repeated: u32,
+    /// The index of the last field of each kind that is there.
+    last: [u8; KINDS],
 }
 
 impl Fields {
@@ -139,6 +155,8 @@ impl Fields {
         Self {
             list: Vec::new(),
             kinds: 0,
+            repeated: 0,
+            last: [0; KINDS],
         }
     }
 
@@ -170,19 +188,41 @@ impl Fields {
     /// Takes over what `httparse` found in `head`.
     pub(super) fn fill(&mut self, head: &[u8], parsed: &[Header<'_>]) {
         self.list.clear();
-        let mut kinds = 0;
-        self.list.extend(parsed.iter().map(|header| {
-            let kind = classify(header.name.as_bytes());
+        let (mut kinds, mut repeated) = (0, 0);
+        let last = &mut self.last;
+        let fields = parsed.iter().enumerate().map(|(index, header)| {
+            let name = Span::locate(head, header.name.as_bytes());
+            let kind = classify_at(head, header.name.as_bytes(), name.start());
+            repeated |= kinds & bit(kind);
             kinds |= bit(kind);
+            if let Some(last) = last.get_mut(kind as usize) {
+                *last = narrow(index);
+            }
             Field {
-                name: Span::locate(head, header.name.as_bytes()),
+                name,
                 value: Span::locate(head, header.value),
                 kind,
                 named_by_connection: false,
                 withheld: false,
             }
-        }));
+        });
+        self.list.extend(fields);
         self.kinds = kinds;
+        self.repeated = repeated;
+    }
+
+    /// Whether there is a field of this kind. Looks at no field.
+    pub(super) const fn has(&self, kind: FieldKind) -> bool {
+        self.kinds & bit(kind) != 0
+    }
+
+    /// The one field of this kind; `None` also where there are several. Looks at no other field.
+    pub(super) fn only(&self, kind: FieldKind) -> Option<&Field> {
+        if (self.kinds & !self.repeated) & bit(kind) == 0 {
+            return None;
+        }
+        let index = self.last.get(kind as usize)?;
+        self.list.get(usize::from(*index))
     }
 
     /// Whether there is a field of one of `kinds`. Looks at no field.
@@ -237,60 +277,240 @@ impl Fields {
     }
 }
 
-/// The kind of a field name: one look at its length, then at most a few comparisons.
+/// The index of a field: there are at most [`FIELDS_CAP`].
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "bounded by the parser's slots"
+)]
+const fn narrow(index: usize) -> u8 {
+    const { assert!(FIELDS_CAP == u8::MAX as usize + 1) }
+    index as u8
+}
+
+/// The kind of a field name.
 pub(super) fn classify(name: &[u8]) -> FieldKind {
-    let candidates: &[(&[u8], FieldKind)] = match name.len() {
-        2 => &[(b"te", FieldKind::Te)],
-        4 => &[(b"host", FieldKind::Host), (b"date", FieldKind::Date)],
-        6 => &[(b"expect", FieldKind::Expect)],
-        7 => &[
-            (b"upgrade", FieldKind::Upgrade),
-            (b"trailer", FieldKind::Trailer),
-        ],
-        9 => &[
-            (b"forwarded", FieldKind::ClientIdentity),
-            (b"x-real-ip", FieldKind::ClientIdentity),
-        ],
-        10 => &[
-            (b"connection", FieldKind::Connection),
-            (b"keep-alive", FieldKind::HopByHop),
-            (b"x-consumer", FieldKind::Consumer),
-        ],
-        12 => &[
-            (b"x-request-id", FieldKind::XRequestId),
-            (b"max-forwards", FieldKind::MaxForwards),
-        ],
-        14 => &[
-            (b"content-length", FieldKind::ContentLength),
-            (b"http2-settings", FieldKind::HopByHop),
-        ],
-        15 => &[
-            (b"x-forwarded-for", FieldKind::XForwardedFor),
-            (b"x-consumer-plan", FieldKind::Consumer),
-        ],
-        16 => &[
-            (b"x-forwarded-host", FieldKind::XForwardedHost),
-            (b"proxy-connection", FieldKind::HopByHop),
-        ],
-        17 => &[
-            (b"transfer-encoding", FieldKind::TransferEncoding),
-            (b"x-forwarded-proto", FieldKind::XForwardedProto),
-            (b"x-consumer-groups", FieldKind::Consumer),
-        ],
-        18 => &[(b"proxy-authenticate", FieldKind::HopByHop)],
-        19 => &[(b"proxy-authorization", FieldKind::HopByHop)],
-        _ => &[],
-    };
-    let first = name.first().map_or(0, u8::to_ascii_lowercase);
-    for (known, kind) in candidates {
-        // One octet tells most names apart.
-        if known.first() == Some(&first) && is_same_name(name, known) {
-            return *kind;
-        }
+    classify_at(name, name, 0)
+}
+
+/// The kind of a name that begins at `start` of `head`: its length and its last octet leave one name of a kind that it can be.
+#[inline]
+fn classify_at(head: &[u8], name: &[u8], start: usize) -> FieldKind {
+    let block = Block::at(head, start);
+    let last = name.last().copied().unwrap_or_default();
+    let known = PLACES
+        .get(place(name.len(), last))
+        .copied()
+        .unwrap_or(NO_NAME);
+    if let Some(known) = NAMES.get(usize::from(known))
+        && known.length == name.len()
+        && block.small().same(&known.begin) | !first(name.len()) == !0
+        && (name.len() <= BLOCK
+            || name
+                .get(BLOCK..)
+                .is_some_and(|end| is_same_name(end, known.end)))
+    {
+        return known.kind;
     }
-    if name.contains(&b'_') {
+    let underscores = block.equal(b'_') & first(name.len());
+    if underscores != 0 || name.get(BLOCK..).is_some_and(|end| end.contains(&b'_')) {
         FieldKind::Underscore
     } else {
         FieldKind::Other
+    }
+}
+
+/// A name that is of a kind, in lower case.
+struct Known {
+    length: usize,
+    /// As far as a block reaches, and zeros.
+    begin: [u8; BLOCK],
+    /// The rest.
+    end: &'static [u8],
+    kind: FieldKind,
+}
+
+const fn known(name: &'static [u8], kind: FieldKind) -> Known {
+    let mut begin = [0; BLOCK];
+    let (front, end) = name.split_at(if name.len() < BLOCK {
+        name.len()
+    } else {
+        BLOCK
+    });
+    let (slots, _) = begin.split_at_mut(front.len());
+    slots.copy_from_slice(front);
+    Known {
+        length: name.len(),
+        begin,
+        end,
+        kind,
+    }
+}
+
+/// All names that are of a kind.
+static NAMES: [Known; 24] = [
+    known(b"te", FieldKind::Te),
+    known(b"host", FieldKind::Host),
+    known(b"date", FieldKind::Date),
+    known(b"expect", FieldKind::Expect),
+    known(b"upgrade", FieldKind::Upgrade),
+    known(b"trailer", FieldKind::Trailer),
+    known(b"forwarded", FieldKind::ClientIdentity),
+    known(b"x-real-ip", FieldKind::ClientIdentity),
+    known(b"connection", FieldKind::Connection),
+    known(b"keep-alive", FieldKind::HopByHop),
+    known(b"x-consumer", FieldKind::Consumer),
+    known(b"x-request-id", FieldKind::XRequestId),
+    known(b"max-forwards", FieldKind::MaxForwards),
+    known(b"content-length", FieldKind::ContentLength),
+    known(b"http2-settings", FieldKind::HopByHop),
+    known(b"x-forwarded-for", FieldKind::XForwardedFor),
+    known(b"x-consumer-plan", FieldKind::Consumer),
+    known(b"x-forwarded-host", FieldKind::XForwardedHost),
+    known(b"proxy-connection", FieldKind::HopByHop),
+    known(b"transfer-encoding", FieldKind::TransferEncoding),
+    known(b"x-forwarded-proto", FieldKind::XForwardedProto),
+    known(b"x-consumer-groups", FieldKind::Consumer),
+    known(b"proxy-authenticate", FieldKind::HopByHop),
+    known(b"proxy-authorization", FieldKind::HopByHop),
+];
+
+/// Behind all of [`NAMES`].
+const NO_NAME: u8 = 255;
+
+/// Where a name of this length and with this last octet is found in [`PLACES`]. No two of [`NAMES`] have one place: that is
+/// checked when they are laid out.
+const fn place(length: usize, last: u8) -> usize {
+    (length.wrapping_mul(3)).wrapping_add(((last | 0x20) >> 3) as usize) & 63
+}
+
+/// The index in [`NAMES`] of the one name that has the place, if one has.
+#[expect(
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "computed when compiling"
+)]
+static PLACES: [u8; 64] = {
+    let mut places = [NO_NAME; 64];
+    let mut index = 0;
+    while index < NAMES.len() {
+        let Known {
+            length, begin, end, ..
+        } = &NAMES[index];
+        let last = match end.last() {
+            Some(last) => *last,
+            None => begin[*length - 1],
+        };
+        let slot = &mut places[place(*length, last)];
+        assert!(*slot == NO_NAME, "two names at one place");
+        *slot = index as u8;
+        index += 1;
+    }
+    places
+};
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The names again, as they are written.
+    const WRITTEN: [(&str, FieldKind); 24] = [
+        ("TE", FieldKind::Te),
+        ("Host", FieldKind::Host),
+        ("Date", FieldKind::Date),
+        ("Expect", FieldKind::Expect),
+        ("Upgrade", FieldKind::Upgrade),
+        ("Trailer", FieldKind::Trailer),
+        ("Forwarded", FieldKind::ClientIdentity),
+        ("X-Real-IP", FieldKind::ClientIdentity),
+        ("Connection", FieldKind::Connection),
+        ("Keep-Alive", FieldKind::HopByHop),
+        ("X-Consumer", FieldKind::Consumer),
+        ("X-Request-Id", FieldKind::XRequestId),
+        ("Max-Forwards", FieldKind::MaxForwards),
+        ("Content-Length", FieldKind::ContentLength),
+        ("HTTP2-Settings", FieldKind::HopByHop),
+        ("X-Forwarded-For", FieldKind::XForwardedFor),
+        ("X-Consumer-Plan", FieldKind::Consumer),
+        ("X-Forwarded-Host", FieldKind::XForwardedHost),
+        ("Proxy-Connection", FieldKind::HopByHop),
+        ("Transfer-Encoding", FieldKind::TransferEncoding),
+        ("X-Forwarded-Proto", FieldKind::XForwardedProto),
+        ("X-Consumer-Groups", FieldKind::Consumer),
+        ("Proxy-Authenticate", FieldKind::HopByHop),
+        ("Proxy-Authorization", FieldKind::HopByHop),
+    ];
+
+    /// The kind by a look at each name.
+    fn plain_kind(name: &[u8]) -> FieldKind {
+        let mut known = WRITTEN.iter();
+        match known.find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes())) {
+            Some((_, kind)) => *kind,
+            None if name.contains(&b'_') => FieldKind::Underscore,
+            None => FieldKind::Other,
+        }
+    }
+
+    /// As in a head, and alone.
+    fn check_kind(name: &[u8]) {
+        let head = [b"_Host_", name, b": _value_\r\n\r\n"].concat();
+        let kind = classify_at(&head, name, 6);
+        assert_eq!(kind, plain_kind(name), "{}", name.escape_ascii());
+        assert_eq!(classify(name), kind, "{}", name.escape_ascii());
+    }
+
+    #[test]
+    fn a_name_of_a_kind_is_told_from_all_that_differ_in_one_octet() {
+        for (name, kind) in WRITTEN {
+            for name in [
+                name.to_owned(),
+                name.to_ascii_lowercase(),
+                name.to_ascii_uppercase(),
+            ] {
+                assert_eq!(classify(name.as_bytes()), kind);
+                for at in 0..name.len() {
+                    for byte in 0..=255 {
+                        let mut other = name.clone().into_bytes();
+                        other[at] = byte;
+                        check_kind(&other);
+                    }
+                }
+                check_kind(&name.as_bytes()[1..]);
+                check_kind(&[b"x", name.as_bytes()].concat());
+                check_kind(&[name.as_bytes(), b"x"].concat());
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_name_is_of_the_kind_that_a_look_at_each_says(
+            name in prop_oneof!["[A-Za-z_!#-]{0,40}".prop_map(String::into_bytes), proptest::collection::vec(any::<u8>(), 0..40)],
+        ) {
+            check_kind(&name);
+        }
+    }
+
+    #[test]
+    fn the_one_field_of_a_kind_is_found_and_none_of_several() {
+        let mut slots = [httparse::EMPTY_HEADER; 8];
+        let head = b"Date: 1\r\nHost: a\r\nX: 1\r\nHost: b\r\nTE: 2\r\nY: 3\r\n\r\n";
+        let parsed = httparse::parse_headers(head, &mut slots)
+            .unwrap()
+            .unwrap()
+            .1;
+        let mut fields = Fields::new();
+        for (parsed, host) in [(parsed, None), (&parsed[..3], Some(&b"a"[..]))] {
+            fields.fill(head, parsed);
+            let value = |kind| fields.only(kind).map(|field| field.value.of(head));
+            assert_eq!(value(FieldKind::Host), host);
+            assert_eq!(value(FieldKind::Date), Some(&b"1"[..]));
+            assert_eq!(
+                value(FieldKind::Te),
+                (parsed.len() > 3).then_some(&b"2"[..])
+            );
+            assert_eq!(value(FieldKind::Expect), None);
+        }
     }
 }

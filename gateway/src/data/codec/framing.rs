@@ -46,6 +46,23 @@ pub(super) fn declared(
     if !fields.has_any(&[FieldKind::ContentLength, FieldKind::TransferEncoding]) {
         return Ok(Declared::Nothing);
     }
+    if let Some(only) = fields.only(FieldKind::ContentLength)
+        && !fields.has(FieldKind::TransferEncoding)
+        && let Some(length) = plain_length(only.value.of(head))
+    {
+        return Ok(Declared::Length(length));
+    }
+    declared_by_all(head, fields, forgiven, met)
+}
+
+/// As [`declared`], by a look at all fields.
+#[inline(never)]
+fn declared_by_all(
+    head: &[u8],
+    fields: &Fields,
+    forgiven: ResponseFaults,
+    met: &mut ResponseFaults,
+) -> Result<Declared, FramingError> {
     let mut forgives = |fault| {
         let forgives = forgiven.contains(fault);
         if forgives {
@@ -94,6 +111,18 @@ pub(super) fn declared(
     }
 }
 
+/// A length of few enough digits to be within all bounds; `None` says nothing.
+fn plain_length(value: &[u8]) -> Option<u64> {
+    const DIGITS_MAX: usize = 18;
+    if value.is_empty() || value.len() > DIGITS_MAX {
+        return None;
+    }
+    value.iter().try_fold(0_u64, |length, digit| {
+        let digit = u64::from(digit.wrapping_sub(b'0'));
+        (digit < 10).then(|| length.wrapping_mul(10).wrapping_add(digit))
+    })
+}
+
 /// 1 to 20 digits, at most 2^63-1.
 fn parse_length(value: &[u8]) -> Result<u64, FramingError> {
     if value.contains(&b',') {
@@ -132,4 +161,22 @@ fn check_coding(value: &[u8]) -> Result<(), FramingError> {
     } else {
         FramingError::Encoding
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_plain_length_is_what_a_look_at_all_says(value in "[0-9]{0,22}|[0-9, +a-]{1,5}") {
+            if let Some(length) = plain_length(value.as_bytes()) {
+                prop_assert_eq!(parse_length(value.as_bytes()), Ok(length));
+            }
+            let few = (1..=18).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_digit());
+            prop_assert_eq!(plain_length(value.as_bytes()).is_some(), few);
+        }
+    }
 }

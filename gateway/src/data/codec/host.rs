@@ -3,12 +3,48 @@
 use std::net::Ipv6Addr;
 
 use super::ascii::{hex_value, is_sub_delim, is_unreserved};
+use super::block::{BLOCK, Block, first};
+use super::field::Span;
 
 /// Longest host with its port, in octets: a DNS name has at most 253.
 const HOST_MAX: usize = 255;
 
-/// Whether `text` is a host, with or without port: no user, no blank, no comma, a port in 0..=65535.
-pub(super) fn is_host(text: &[u8]) -> bool {
+/// Whether what is `at` in `head` is a host, with or without port: no user, no blank, no comma, a port in 0..=65535.
+#[inline]
+pub(super) fn is_host(head: &[u8], at: Span) -> bool {
+    is_plain_host(head, at) || is_any_host(at.of(head))
+}
+
+/// Whether it is one of letters, digits, dots and dashes, as nearly all are; false says nothing.
+fn is_plain_host(head: &[u8], at: Span) -> bool {
+    if at.len() > HOST_MAX {
+        return false;
+    }
+    let mut place = at.start();
+    let mut colon = None;
+    while place < at.end() {
+        let block = Block::at(head, place);
+        let within = first(at.end().wrapping_sub(place));
+        // From the dash to the colon there are all that may be, and the slash.
+        let plain = block.letters() | block.within(b'-', b':') & !block.equal(b'/');
+        if !plain & within != 0 {
+            return false;
+        }
+        let colons = block.equal(b':') & within;
+        if colons != 0 {
+            colon = Some(place.wrapping_add(colons.trailing_zeros() as usize));
+            break;
+        }
+        place = place.wrapping_add(BLOCK);
+    }
+    let Some(colon) = colon else {
+        return !at.is_empty();
+    };
+    let digits = head.get(colon.wrapping_add(1)..at.end());
+    colon > at.start() && digits.and_then(parse_port).is_some()
+}
+
+fn is_any_host(text: &[u8]) -> bool {
     if text.is_empty() || text.len() > HOST_MAX {
         return false;
     }
@@ -41,15 +77,14 @@ fn split(text: &[u8]) -> (&[u8], Option<&[u8]>) {
 }
 
 fn parse_port(digits: &[u8]) -> Option<u16> {
-    if digits.is_empty() || digits.len() > 5 || !digits.iter().all(u8::is_ascii_digit) {
+    if digits.is_empty() || digits.len() > 5 {
         return None;
     }
-    let add = |number: u32, digit: &u8| {
-        number
-            .wrapping_mul(10)
-            .wrapping_add(u32::from(digit.wrapping_sub(b'0')))
-    };
-    u16::try_from(digits.iter().fold(0, add)).ok()
+    let number = digits.iter().try_fold(0_u32, |number, digit| {
+        let digit = u32::from(digit.wrapping_sub(b'0'));
+        (digit < 10).then(|| number.wrapping_mul(10).wrapping_add(digit))
+    });
+    u16::try_from(number?).ok()
 }
 
 fn is_uri_host(host: &[u8]) -> bool {
@@ -114,7 +149,51 @@ pub(super) fn is_same(one: &[u8], other: &[u8], default_port: u16) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// In a head and alone, by the plain way and by the other.
+    fn is_host(text: &[u8]) -> bool {
+        let any = is_any_host(text);
+        let in_head = [b"Host: ", text, b"\r\n\r\n"].concat();
+        let at = Span::locate(&in_head, &in_head[6..][..text.len()]);
+        assert!(
+            any || !is_plain_host(&in_head, at),
+            "{}",
+            text.escape_ascii()
+        );
+        assert_eq!(super::is_host(&in_head, at), any);
+        assert_eq!(super::is_host(text, Span::new(0, text.len())), any);
+        any
+    }
+
+    proptest! {
+        #[test]
+        fn a_plain_host_is_a_host(text in "[a-c.:0-9-]{0,40}|[a-z.-]{1,60}(:[0-9]{0,6})?|[a-c.:/\\[\\]@%_~\u{e9},-]{0,40}") {
+            is_host(text.as_bytes());
+        }
+
+        #[test]
+        fn a_host_of_any_octets_is_what_the_other_way_says(text in proptest::collection::vec(any::<u8>(), 0..40)) {
+            is_host(&text);
+        }
+    }
+
+    #[test]
+    fn most_hosts_are_plain() {
+        for host in [
+            "a",
+            "127.0.0.1:23456",
+            "api.example-service.production.example.com:8443",
+            "A.B",
+        ] {
+            assert!(
+                is_plain_host(host.as_bytes(), Span::new(0, host.len())),
+                "{host}"
+            );
+        }
+    }
 
     #[test]
     fn accepts_names_addresses_and_ports() {

@@ -8,6 +8,7 @@
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod ascii;
+mod block;
 mod chunk_line;
 mod chunked;
 mod edits;

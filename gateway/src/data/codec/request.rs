@@ -71,6 +71,9 @@ pub struct RequestHead {
     pub form: TargetForm,
     /// The path as written; empty for an absolute form without path (which means `/`), `*` for the asterisk form.
     pub path: Span,
+    /// The path is its own normal form in every policy and reads alike to whoever decodes it once, twice or not at all: nothing
+    /// is escaped, no segment is empty or begins with a dot, and there is no `;` or `\`. False says nothing.
+    pub plain_path: bool,
     /// The query without `?`, where there is one.
     pub query: Option<Span>,
     /// The scheme of an absolute form.
@@ -138,6 +141,7 @@ pub fn parse_request(
         version,
         form: target.form,
         path: target.path,
+        plain_path: target.plain,
         query: target.query,
         scheme: target.scheme,
         authority,
@@ -215,7 +219,7 @@ fn check_host(
     if host.is_none() && version == Version::Http11 {
         return Err(RequestError::HostMissing);
     }
-    if host.is_some_and(|host| !is_host(host.of(head))) {
+    if host.is_some_and(|host| !is_host(head, host)) {
         return Err(RequestError::Host);
     }
     let (Some(scheme), Some(authority)) = (target.scheme, target.authority) else {

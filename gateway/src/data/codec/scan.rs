@@ -3,7 +3,11 @@
 use std::ops::Range;
 
 use super::ascii::next_control;
+use super::block::{BLOCK, Block};
 use super::error::HeadError;
+
+/// Two blocks.
+const PAIR: usize = 2 * BLOCK;
 
 /// How large a head may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +82,24 @@ impl HeadScanner {
     /// # Errors
     /// The first rule broken, in the order of the octets.
     pub fn scan(
+        &mut self,
+        buffer: &[u8],
+        limits: &HeadLimits,
+    ) -> Result<Option<Range<usize>>, HeadError> {
+        if self.position == 0 {
+            if buffer.is_empty() {
+                return Ok(None);
+            }
+            if let Some(end) = find_plain(buffer, limits) {
+                return Ok(Some(0..end));
+            }
+        }
+        self.scan_octets(buffer, limits)
+    }
+
+    /// As [`Self::scan`], whatever there is.
+    #[inline(never)]
+    fn scan_octets(
         &mut self,
         buffer: &[u8],
         limits: &HeadLimits,
@@ -158,5 +180,109 @@ impl HeadScanner {
         self.blank_lines = self.blank_lines.saturating_add(1);
         self.start = next;
         Ok(None)
+    }
+}
+
+/// Where a head ends that is whole, well within its bounds and without a control but for its line ends, as nearly all are.
+/// `None` says nothing.
+fn find_plain(buffer: &[u8], limits: &HeadLimits) -> Option<usize> {
+    // That an empty line comes first is for others to judge.
+    if buffer.first() == Some(&b'\r') {
+        return None;
+    }
+    let last = buffer.len().checked_sub(PAIR)?;
+    let (mut from, mut lines) = (0_usize, 0_u32);
+    loop {
+        // The last octets are looked at together with some before them.
+        let begin = from.min(last);
+        let seen = from.wrapping_sub(begin) % PAIR;
+        let marks = controls(buffer.get(begin..)?.first_chunk()?) >> seen;
+        if marks == 0 {
+            from = begin.wrapping_add(PAIR);
+            if from >= buffer.len() {
+                return None;
+            }
+            continue;
+        }
+        let at = from.wrapping_add(marks.trailing_zeros() as usize);
+        if buffer.get(at..)?.first_chunk() != Some(b"\r\n") {
+            return None;
+        }
+        from = at.wrapping_add(2);
+        lines = lines.wrapping_add(1);
+        if buffer.get(from..)?.first_chunk() == Some(b"\r\n") {
+            break;
+        }
+        if from >= buffer.len() {
+            return None;
+        }
+    }
+    let end = from.wrapping_add(2);
+    let is_within = end <= limits.start_line_max.min(limits.head_max) as usize
+        && lines <= u32::from(limits.fields_max).wrapping_add(1);
+    is_within.then_some(end)
+}
+
+/// Which of the octets are controls (0x00-0x1F, 0x7F).
+#[inline]
+fn controls(pair: &[u8; PAIR]) -> u32 {
+    let marks = |block: Block| block.within(0, 0x1f) | block.equal(0x7f);
+    marks(Block::at(pair, 0)) | marks(Block::at(pair, BLOCK)) << BLOCK
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Pieces of heads, good ones and bad ones.
+    fn pieces() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            4 => Just(b"\r\n".to_vec()),
+            4 => "[!-~]{1,40}".prop_map(String::into_bytes),
+            1 => Just(b"\r\n\r\n".to_vec()),
+            1 => "[\t\r\n\x00\x7f -~]{1,3}".prop_map(String::into_bytes),
+            1 => proptest::collection::vec(any::<u8>(), 1..20),
+        ];
+        proptest::collection::vec(piece, 0..16).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn a_plain_head_ends_where_a_look_at_each_octet_says(
+            data in pieces(),
+            start_line_max in 1..80_u32,
+            head_max in 1..300_u32,
+            fields_max in 0..8_u16,
+            is_request in any::<bool>(),
+        ) {
+            let limits = HeadLimits { start_line_max, head_max, fields_max };
+            let new = || if is_request { HeadScanner::for_request() } else { HeadScanner::for_response() };
+            let slow = new().scan_octets(&data, &limits);
+            if let Some(end) = find_plain(&data, &limits) {
+                prop_assert_eq!(&slow, &Ok(Some(0..end)));
+            }
+            prop_assert_eq!(new().scan(&data, &limits), slow);
+        }
+    }
+
+    #[test]
+    fn most_heads_are_plain() {
+        let limits = HeadLimits {
+            start_line_max: 8192,
+            head_max: 65_536,
+            fields_max: 128,
+        };
+        let line = b"Accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n";
+        for fields in 1..30 {
+            let head = [b"GET / HTTP/1.1\r\n", &*line.repeat(fields), b"\r\n"].concat();
+            let with_body = [&*head, b"\x00\r\r\n\r\n"].concat();
+            for data in [&head, &with_body] {
+                assert_eq!(find_plain(data, &limits), Some(head.len()));
+            }
+        }
     }
 }

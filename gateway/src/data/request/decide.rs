@@ -106,7 +106,9 @@ pub(in crate::data) fn understand(
     };
     let asked = guard::as_wanted(site, asked, &request, captures);
     let route = find_route(site, &asked, captures, watch)?;
-    check_readings(site, policy, route, &asked, generous)?;
+    if !request.plain_path {
+        check_readings(site, policy, route, &asked, generous)?;
+    }
     record.route = Some(route);
     Ok(Some(Understood {
         request,
@@ -318,7 +320,7 @@ fn read_target<'a>(
     let mut policy = site.listener.config.path_policy;
     let sent = request.path.of(head);
     let mut done = Ok(Normalised::AsIs);
-    if request.form != TargetForm::Asterisk {
+    if !request.plain_path && request.form != TargetForm::Asterisk {
         done = normalise_path(sent, policy, normal);
         if let Err(error) = done
             && may_pass(site, policy, &Error::Path(error))
