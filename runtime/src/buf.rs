@@ -223,7 +223,18 @@ impl Buf {
     /// Appends `bytes`, growing as needed. Callers bound what they append.
     #[inline]
     pub fn extend(&mut self, bytes: &[u8]) {
-        self.reserve(bytes.len());
+        let end = self.end.wrapping_add(bytes.len());
+        if let Some(room) = self.block.get_mut(self.end..end) {
+            room.copy_from_slice(bytes);
+            self.end = end;
+        } else {
+            self.extend_with_room_made(bytes);
+        }
+    }
+
+    #[cold]
+    fn extend_with_room_made(&mut self, bytes: &[u8]) {
+        self.make_room(bytes.len());
         self.block[self.end..self.end + bytes.len()].copy_from_slice(bytes);
         self.end += bytes.len();
     }
