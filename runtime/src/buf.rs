@@ -39,7 +39,7 @@ thread_local! {
     static POOL: RefCell<[Spare<Box<[u8]>>; 3]> = const { RefCell::new([Spare::new(), Spare::new(), Spare::new()]) };
 }
 
-/// Frees of this thread's blocks half of those that nobody has needed since the last call. For a sweeper.
+/// Frees those of this thread's blocks that nobody has needed since the last call. For a sweeper.
 pub(crate) fn trim_blocks() {
     POOL.with(|pool| pool.borrow_mut().iter_mut().for_each(Spare::trim));
 }

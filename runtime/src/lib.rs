@@ -29,7 +29,7 @@ pub use reader::Reader;
 pub use socket::{Socket, pair};
 pub use spare::Spare;
 
-/// Gives back memory that this thread keeps for reads and that nobody has needed since the last call, by halves. For a
+/// Gives back memory that this thread keeps for reads and that nobody has needed since the last call. For a
 /// sweeper, twice a second; costs some stores, and the freeing.
 pub fn trim() {
     buf::trim_blocks();

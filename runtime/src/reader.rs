@@ -27,7 +27,7 @@ thread_local! {
     static PLACES: RefCell<Spare<Box<Place>>> = const { RefCell::new(Spare::new()) };
 }
 
-/// As for blocks: frees half of the places that nobody has needed since the last call.
+/// As for blocks: frees the places that nobody has needed since the last call.
 pub(crate) fn trim_places() {
     PLACES.with(|places| places.borrow_mut().trim());
 }

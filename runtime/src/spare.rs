@@ -41,10 +41,11 @@ impl<T> Spare<T> {
         }
     }
 
-    /// Drops half of those that nobody has needed since the last call, all but a few. Called twice a second, a load that
-    /// comes and goes within seconds finds what it needs, and a quiet thread gives back what a busy one took.
+    /// Drops those that nobody has needed since the last call, all but a few. Called twice a second, a load that goes on finds
+    /// what it needs, and what one left that is over is gone at the second call. One that comes and goes makes its things anew
+    /// each time: bounded, as they are.
     pub fn trim(&mut self) {
-        let unneeded = self.fewest.saturating_sub(SPARE_MIN).div_ceil(2);
+        let unneeded = self.fewest.saturating_sub(SPARE_MIN);
         // From the bottom: those have lain longest, and their memory is the coldest.
         self.things.drain(..unneeded);
         if unneeded > 0 {
@@ -83,15 +84,23 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_needs_goes_by_halves_and_a_few_stay() {
+    fn what_nobody_needs_goes_at_once_and_a_few_stay() {
         let mut spare = kept(100);
-        let mut left = Vec::new();
-        for _ in 0..8 {
-            spare.trim();
-            left.push(spare.len());
-        }
-        assert_eq!(left, [54, 31, 19, 13, 10, 9, 8, 8]);
+        spare.trim();
+        assert_eq!(spare.len(), 8);
+        spare.trim();
+        assert_eq!(spare.len(), 8);
         assert_eq!(spare.take(), Some(99), "the one used last stays");
+    }
+
+    #[test]
+    fn what_a_load_gave_back_stays_until_the_second_look() {
+        let mut spare = kept(0);
+        (0..100).for_each(|thing| spare.give(thing, 100));
+        spare.trim();
+        assert_eq!(spare.len(), 100, "it was needed a moment ago");
+        spare.trim();
+        assert_eq!(spare.len(), 8);
     }
 
     #[test]

@@ -10,6 +10,7 @@ from .proxies import RINGGATE, Instance
 COUNTS = (5_000, 10_000)
 # Buffers of an idle connection may be kept for a moment.
 SETTLE_SECONDS = 2.5
+SAMPLE_SECONDS = 0.25
 REQUEST = b"GET /bytes/128 HTTP/1.1\r\nHost: a\r\nX-Client: 1\r\n\r\n"
 SECONDS_EACH = 17
 
@@ -26,13 +27,11 @@ def measure(peer, folder, upstream, seconds, say):
         at_rest = system.resident_bytes(instance.pid)
         # Its pools, buffers and arenas have then the size that work gives them.
         load.measure(instance, base, 0.5)
-        time.sleep(SETTLE_SECONDS)
-        points = [{"connections": 0, **system.resident_bytes(instance.pid)}]
+        points = [{"connections": 0, **settled(instance.pid)}]
         for count in COUNTS:
             say(f"{peer.name}: {count:,} idle connections")
             hold(instance.port, count, held)
-            time.sleep(SETTLE_SECONDS)
-            points.append({"connections": len(held), **system.resident_bytes(instance.pid)})
+            points.append({"connections": len(held), **settled(instance.pid)})
         beside = load.measure(instance, base, seconds)
         still_open = sum(map(is_open, held))
         result = {"peer": peer.name, "at_rest": at_rest, "points": points, "beside": beside, "still_open": still_open, "error": None}
@@ -45,6 +44,17 @@ def measure(peer, folder, upstream, seconds, say):
         for stream in held:
             stream.close()
         instance.end()
+
+
+def settled(pid):
+    """Memory when it was left alone for a while, and what it was meanwhile: seconds and resident bytes."""
+    began, settling = time.monotonic(), []
+    while True:
+        now, passed = system.resident_bytes(pid), time.monotonic() - began
+        if passed >= SETTLE_SECONDS:
+            return {**now, "settling": settling}
+        settling.append([round(passed, 2), now["resident"]])
+        time.sleep(min(SAMPLE_SECONDS, SETTLE_SECONDS - passed))
 
 
 def own_at_rest(peer, folder, upstream):
