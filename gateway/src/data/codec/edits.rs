@@ -22,6 +22,7 @@ impl Edits<'_> {
         !self.removed.is_empty() && self.is_listed(name)
     }
 
+    #[inline(never)]
     fn is_listed(&self, name: &[u8]) -> bool {
         let fold = |byte: &u8| match byte {
             b'_' => b'-',

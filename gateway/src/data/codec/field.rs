@@ -121,6 +121,32 @@ const fn bit(kind: FieldKind) -> u32 {
     1 << kind as u32
 }
 
+/// A set of kinds.
+#[derive(Clone, Copy)]
+pub(super) struct Kinds(u32);
+
+impl Kinds {
+    pub(super) const fn of(kinds: &[FieldKind]) -> Self {
+        let mut bits = 0;
+        let mut rest = kinds;
+        while let [kind, tail @ ..] = rest {
+            bits |= bit(*kind);
+            rest = tail;
+        }
+        Self(bits)
+    }
+
+    /// This set, and `kind` where `is_in`.
+    pub(super) const fn and(self, kind: FieldKind, is_in: bool) -> Self {
+        Self(self.0 | (is_in as u32) << kind as u32)
+    }
+
+    /// Whether `kind` is in it.
+    pub(super) const fn holds(self, kind: FieldKind) -> bool {
+        self.0 & bit(kind) != 0
+    }
+}
+
 /// A field line.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {

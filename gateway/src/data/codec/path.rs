@@ -4,6 +4,7 @@
 //! could still be read in another way is refused, and access rules also see what the most generous upstream would.
 
 use super::ascii::{hex_value, is_unreserved};
+use super::block::{BLOCK, Block};
 use super::error::PathError;
 use crate::config::PathPolicy;
 
@@ -70,12 +71,29 @@ pub fn normalise_path(
 /// [`PathError::QueryOctet`] with the first such octet.
 pub fn check_query(query: &[u8], policy: PathPolicy) -> Result<(), PathError> {
     let strict = policy == PathPolicy::Strict;
+    if is_plain_query(query, strict) {
+        return Ok(());
+    }
     let bad = |&byte: &u8| byte <= b' ' || byte == 0x7f || byte == b'#' || (strict && byte >= 0x80);
     query
         .iter()
         .copied()
         .find(bad)
         .map_or(Ok(()), |byte| Err(PathError::QueryOctet(byte)))
+}
+
+/// Whether a query that fills a block holds nothing to refuse; false says nothing.
+fn is_plain_query(query: &[u8], strict: bool) -> bool {
+    let Some(last) = query.len().checked_sub(BLOCK) else {
+        return false;
+    };
+    let is_plain = |from| {
+        let block = Block::at(query, from);
+        let beyond = if strict { block.beyond_ascii() } else { 0 };
+        block.within(0, b' ') | block.equal(0x7f) | block.equal(b'#') | beyond == 0
+    };
+    // The last overlaps with the one before it.
+    (0..last).step_by(BLOCK).all(is_plain) && is_plain(last)
 }
 
 /// Writes to `out` (cleared first) the path that the most generous upstream could make of `path`: decoded twice, `\` as

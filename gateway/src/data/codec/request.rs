@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use httparse::{Header, Status};
 
-use super::ascii::{is_token, is_token_text, list};
+use super::ascii::{is_same_name, is_token, is_token_text, list};
 use super::error::RequestError;
 use super::field::{FIELDS_CAP, Field, FieldKind, Fields, Span};
 use super::framing::{self, BodyFraming, Declared, FramingError};
@@ -261,7 +261,7 @@ fn check_framing(
 }
 
 /// What Connection says about the connection.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Connection {
     close: bool,
     keep_alive: bool,
@@ -271,9 +271,24 @@ struct Connection {
 /// Reads all Connection fields and marks the fields they name.
 fn read_connection(head: &[u8], fields: &mut Fields) -> Result<Connection, RequestError> {
     let mut connection = Connection::default();
-    if !fields.has_any(&[FieldKind::Connection]) {
+    if !fields.has(FieldKind::Connection) {
         return Ok(connection);
     }
+    if let Some(only) = fields.only(FieldKind::Connection) {
+        // What nearly all say that say something.
+        connection.keep_alive = is_same_name(only.value.of(head), b"keep-alive");
+        connection.close = is_same_name(only.value.of(head), b"close");
+        if connection.keep_alive | connection.close {
+            return Ok(connection);
+        }
+    }
+    read_options(head, fields)
+}
+
+/// As [`read_connection`], whatever they say.
+#[inline(never)]
+fn read_options(head: &[u8], fields: &mut Fields) -> Result<Connection, RequestError> {
+    let mut connection = Connection::default();
     let mut options = 0_usize;
     for index in 0..fields.len() {
         let Some(value) = fields.value_at(index, FieldKind::Connection) else {
@@ -462,4 +477,40 @@ fn diagnose_field(head: &[u8], skip: usize) -> RequestError {
         }
     }
     RequestError::FieldValue
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Field lines, most of them Connection.
+    fn lines() -> impl Strategy<Value = String> {
+        let option = prop_oneof![
+            4 => Just("keep-alive"), 4 => Just("Close"), 1 => Just("KEEP-ALIVE"), 1 => Just("close, keep-alive"),
+            1 => Just("X-A"), 1 => Just("upgrade"), 1 => Just(""), 1 => Just("host"), 1 => Just("@"), 1 => Just("keep-alive,X-A"),
+        ];
+        let line = prop_oneof![
+            3 => option.prop_map(|value| format!("Connection: {value}\r\n")),
+            1 => Just("Keep-Alive: timeout=5\r\n".to_owned()),
+            1 => Just("X-A: 1\r\n".to_owned()),
+        ];
+        proptest::collection::vec(line, 0..4).prop_map(|lines| lines.concat() + "\r\n")
+    }
+
+    proptest! {
+        #[test]
+        fn what_connection_mostly_says_is_read_as_all_that_it_may_say(lines in lines()) {
+            let mut slots = [httparse::EMPTY_HEADER; 4];
+            let head = lines.as_bytes();
+            let parsed = httparse::parse_headers(head, &mut slots).unwrap().unwrap().1;
+            let (mut one, mut other) = (Fields::new(), Fields::new());
+            one.fill(head, parsed);
+            other.fill(head, parsed);
+            prop_assert_eq!(read_connection(head, &mut one), read_options(head, &mut other));
+            let named = |fields: &Fields| -> Vec<bool> { fields.iter().map(|field| field.named_by_connection).collect() };
+            prop_assert_eq!(named(&one), named(&other));
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use httparse::{Header, Status};
 
-use super::ascii::{is_token_text, list};
+use super::ascii::{is_same_name, is_token_text, list};
 use super::error::ResponseError;
 use super::field::{FIELDS_CAP, Field, FieldKind, Fields, Span};
 use super::framing::{self, BodyFraming, Declared, FramingError};
@@ -189,10 +189,26 @@ fn has_blank_before_colon(head: &[u8], field: &Field) -> bool {
 /// Marks the fields that Connection names; returns whether the connection stays open. A protected name is passed over:
 /// the field goes end to end whatever the upstream says.
 fn read_connection(head: &[u8], fields: &mut Fields) -> Result<bool, ResponseError> {
-    let mut stays = true;
-    if !fields.has_any(&[FieldKind::Connection]) {
-        return Ok(stays);
+    if !fields.has(FieldKind::Connection) {
+        return Ok(true);
     }
+    if let Some(only) = fields.only(FieldKind::Connection) {
+        // What nearly all say that say something. Keep-Alive itself is of the hop, named or not.
+        let value = only.value.of(head);
+        if is_same_name(value, b"close") {
+            return Ok(false);
+        }
+        if is_same_name(value, b"keep-alive") && !fields.has(FieldKind::HopByHop) {
+            return Ok(true);
+        }
+    }
+    read_options(head, fields)
+}
+
+/// As [`read_connection`], whatever it says.
+#[inline(never)]
+fn read_options(head: &[u8], fields: &mut Fields) -> Result<bool, ResponseError> {
+    let mut stays = true;
     let mut options = 0_usize;
     for index in 0..fields.len() {
         let Some(value) = fields.value_at(index, FieldKind::Connection) else {
@@ -242,5 +258,41 @@ const fn diagnose(error: httparse::Error) -> ResponseError {
         httparse::Error::HeaderName | httparse::Error::HeaderValue => ResponseError::Field,
         httparse::Error::Version => ResponseError::Version,
         _ => ResponseError::StatusLine,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Field lines, most of them Connection.
+    fn lines() -> impl Strategy<Value = String> {
+        let option = prop_oneof![
+            4 => Just("keep-alive"), 4 => Just("Close"), 1 => Just("KEEP-ALIVE"), 1 => Just("close, keep-alive"),
+            1 => Just("X-A"), 1 => Just("upgrade"), 1 => Just(""), 1 => Just("host"), 1 => Just("@"), 1 => Just("keep-alive,X-A"),
+        ];
+        let line = prop_oneof![
+            3 => option.prop_map(|value| format!("Connection: {value}\r\n")),
+            1 => Just("Keep-Alive: timeout=5\r\n".to_owned()),
+            1 => Just("X-A: 1\r\n".to_owned()),
+        ];
+        proptest::collection::vec(line, 0..4).prop_map(|lines| lines.concat() + "\r\n")
+    }
+
+    proptest! {
+        #[test]
+        fn what_connection_mostly_says_is_read_as_all_that_it_may_say(lines in lines()) {
+            let mut slots = [httparse::EMPTY_HEADER; 4];
+            let head = lines.as_bytes();
+            let parsed = httparse::parse_headers(head, &mut slots).unwrap().unwrap().1;
+            let (mut one, mut other) = (Fields::new(), Fields::new());
+            one.fill(head, parsed);
+            other.fill(head, parsed);
+            prop_assert_eq!(read_connection(head, &mut one), read_options(head, &mut other));
+            let named = |fields: &Fields| -> Vec<bool> { fields.iter().map(|field| field.named_by_connection).collect() };
+            prop_assert_eq!(named(&one), named(&other));
+        }
     }
 }

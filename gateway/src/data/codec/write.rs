@@ -84,20 +84,20 @@ pub fn token_in_list<'a>(value: &[u8], allowed: &'a [String]) -> Option<&'a str>
     })
 }
 
-/// Writes `name: value` and CRLF.
-pub(in crate::data) fn put_field(out: &mut impl BufMut, name: &[u8], value: &[u8]) {
-    out.put_slice(name);
-    out.put_slice(if value.is_empty() { b":" } else { b": " });
-    out.put_slice(value);
-    out.put_slice(b"\r\n");
+/// Appends all of `pieces`. One loop, since the code of an append is longer than most pieces: heads are written piece by piece.
+#[inline(never)]
+pub(super) fn put_all(out: &mut impl BufMut, pieces: &[&[u8]]) {
+    for piece in pieces {
+        if !piece.is_empty() {
+            out.put_slice(piece);
+        }
+    }
 }
 
-/// Writes `begin`, which ends in `: `, `value`, which is not empty, and CRLF.
-pub(super) fn put_line(out: &mut impl BufMut, begin: &[u8], value: &[u8]) {
-    debug_assert!(!value.is_empty(), "a line without a value has no blank");
-    out.put_slice(begin);
-    out.put_slice(value);
-    out.put_slice(b"\r\n");
+/// Writes `name: value` and CRLF.
+pub(in crate::data) fn put_field(out: &mut impl BufMut, name: &[u8], value: &[u8]) {
+    let colon: &[u8] = if value.is_empty() { b":" } else { b": " };
+    put_all(out, &[name, colon, value, b"\r\n"]);
 }
 
 /// Writes `Via` (RFC 9110 section 7.6.3): the version in which the message was received, and who received it.
@@ -124,63 +124,56 @@ pub(super) const fn is_canonical_number(value: &[u8]) -> bool {
 }
 
 /// Where a field line ends, with its CRLF, if it stands in the head as it would be written.
+#[inline]
 pub(super) fn end_of_canonical(head: &[u8], field: &Field) -> Option<usize> {
-    let end = field.value.end().saturating_add(2);
-    let between = head.get(field.name.end()..field.value.start());
-    let after = head.get(field.value.end()..end);
-    (between == Some(b": ") && after == Some(b"\r\n")).then_some(end)
+    let (colon, end) = (field.name.end(), field.value.end());
+    let is_canonical = field.value.start() == colon.wrapping_add(2)
+        && head.get(colon..)?.first_chunk() == Some(b": ")
+        && head.get(end..)?.first_chunk() == Some(b"\r\n");
+    is_canonical.then_some(end.wrapping_add(2))
 }
 
-/// Copies field lines from a head: neighbours that stand there in canonical form in one run.
-pub(super) struct Copier<'a, B> {
-    out: &'a mut B,
+/// Field lines to be copied from a head: neighbours that stand there in canonical form in one run.
+pub(super) struct Run<'a> {
     head: &'a [u8],
-    /// The run not yet written.
-    run: (usize, usize),
+    start: usize,
+    end: usize,
 }
 
-impl<'a, B: BufMut> Copier<'a, B> {
-    pub(super) const fn new(out: &'a mut B, head: &'a [u8]) -> Self {
-        Self {
-            out,
-            head,
-            run: (0, 0),
-        }
-    }
-
+impl<'a> Run<'a> {
     /// Begins with the head's first `end` octets as they are: its start line, and what else follows on.
-    pub(super) const fn keep_front(&mut self, end: usize) {
-        self.run = (0, end);
+    pub(super) const fn new(head: &'a [u8], end: usize) -> Self {
+        Self {
+            head,
+            start: 0,
+            end,
+        }
     }
 
     /// Copies one field. Fields must come in the order of the head.
-    pub(super) fn keep(&mut self, field: &Field) {
+    #[inline]
+    pub(super) fn keep(&mut self, out: &mut impl BufMut, field: &Field) {
         let start = field.name.start();
-        if let Some(end) = end_of_canonical(self.head, field) {
-            if self.run.1 != start {
-                self.flush();
-                self.run.0 = start;
-            }
-            self.run.1 = end;
-        } else {
-            self.flush();
-            put_field(
-                self.out,
-                field.name.of(self.head),
-                field.value.of(self.head),
-            );
+        match end_of_canonical(self.head, field) {
+            Some(end) if self.end == start => self.end = end,
+            canonical => self.begin(out, field, canonical),
         }
     }
 
-    fn flush(&mut self) {
-        self.out
-            .put_slice(self.head.get(self.run.0..self.run.1).unwrap_or_default());
-        self.run = (0, 0);
+    /// A field that does not continue the run: ends it, and begins another or is written by itself.
+    #[inline(never)]
+    fn begin(&mut self, out: &mut impl BufMut, field: &Field, canonical: Option<usize>) {
+        out.put_slice(self.octets());
+        (self.start, self.end) = (0, 0);
+        match canonical {
+            Some(end) => (self.start, self.end) = (field.name.start(), end),
+            None => put_field(out, field.name.of(self.head), field.value.of(self.head)),
+        }
     }
 
-    /// Writes what is left.
-    pub(super) fn finish(mut self) {
-        self.flush();
+    /// What is not yet written of it.
+    pub(super) fn octets(&self) -> &'a [u8] {
+        self.head.get(self.start..self.end).unwrap_or_default()
     }
 }
 

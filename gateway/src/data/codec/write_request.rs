@@ -3,12 +3,12 @@
 use bytes::BufMut;
 
 use super::edits::Edits;
-use super::field::{Field, FieldKind, Fields};
+use super::field::{Field, FieldKind, Fields, Kinds};
 use super::framing::BodyFraming;
 use super::request::RequestHead;
 use super::target::{Scheme, TargetForm};
 use super::write::{
-    Copier, end_of_canonical, is_canonical_number, put_field, put_line, put_number_field, put_via,
+    Run, end_of_canonical, is_canonical_number, put_all, put_field, put_number_field, put_via,
 };
 use crate::config::UnderscoreHeaders;
 
@@ -77,26 +77,52 @@ impl ForwardRequest<'_> {
     pub fn size_max(&self, head: usize, fields: usize) -> usize {
         // Names, numbers and line ends of all that can be added come to 236 octets; the property tests hold the bound.
         const ADDED: usize = 256;
-        let own = [
-            self.path,
-            self.host,
-            self.host,
-            self.client,
-            self.forwarded,
-            self.request_id,
-            self.edits.lines,
-        ];
-        let own = own
-            .iter()
-            .map(|part| part.len())
-            .chain(self.upgrade.map(<[u8]>::len))
-            .chain(self.additions.cookie.map(<[u8]>::len))
-            .chain([self.additions.consumer.len()])
-            .chain(self.via.map(<[u8]>::len));
-        own.fold(
-            head.saturating_add(fields).saturating_add(ADDED),
-            usize::saturating_add,
-        )
+        let length = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
+        // Slices that are there at once: their lengths add up to less than all memory.
+        [
+            head,
+            fields,
+            self.path.len(),
+            self.host.len(),
+            self.host.len(),
+            self.client.len(),
+            self.forwarded.len(),
+            self.request_id.len(),
+            self.edits.lines.len(),
+            self.additions.consumer.len(),
+            length(self.upgrade),
+            length(self.additions.cookie),
+            length(self.via),
+        ]
+        .iter()
+        .fold(ADDED, |sum, part| sum.wrapping_add(*part))
+    }
+
+    /// The kinds of fields that do not go on, whoever sent them.
+    fn dropped(&self, request: &RequestHead) -> Kinds {
+        const NEVER: Kinds = Kinds::of(&[
+            FieldKind::Host,
+            FieldKind::ContentLength,
+            FieldKind::TransferEncoding,
+            FieldKind::Connection,
+            FieldKind::HopByHop,
+            FieldKind::Te,
+            FieldKind::Upgrade,
+            FieldKind::Expect,
+            FieldKind::XForwardedFor,
+            FieldKind::ClientIdentity,
+            FieldKind::XRequestId,
+        ]);
+        NEVER
+            .and(FieldKind::Trailer, !self.trailers)
+            .and(FieldKind::MaxForwards, request.max_forwards.is_some())
+            .and(FieldKind::XForwardedProto, !self.trusted)
+            .and(FieldKind::XForwardedHost, !self.trusted)
+            .and(FieldKind::Consumer, self.additions.names_consumers)
+            .and(
+                FieldKind::Underscore,
+                self.underscore != UnderscoreHeaders::Allow,
+            )
     }
 }
 
@@ -117,40 +143,49 @@ pub fn write_request_head(
         put_request_line(out, head, request, forward);
         put_field(out, b"Host", forward.host);
     }
-    let mut copier = Copier::new(out, head);
-    if let Some(end) = front {
-        copier.keep_front(end);
-    }
-    let mut framed = false;
+    let mut run = Run::new(head, front.unwrap_or_default());
+    let dropped = forward.dropped(request);
+    // The one length there can be: where it stands as it would be written, it stays where it is.
+    let framed = matches!(request.framing, BodyFraming::Length(_))
+        && fields
+            .only(FieldKind::ContentLength)
+            .is_some_and(|field| is_canonical_number(field.value.of(head)));
+    let takes_out = !forward.edits.removed.is_empty() || forward.additions.names_consumers;
     for field in fields.iter() {
-        // The one length there can be: where it stands as it would be written, it stays where it is.
-        if field.kind == FieldKind::ContentLength
-            && matches!(request.framing, BodyFraming::Length(_))
-            && is_canonical_number(field.value.of(head))
-        {
-            framed = true;
-            copier.keep(field);
-        } else if is_kept(field, head, request, forward)
-            && !forward.edits.removes(field.name.of(head))
-        {
-            copier.keep(field);
+        let is_dropped = dropped.holds(field.kind) | field.named_by_connection | field.withheld;
+        let kept = if field.kind == FieldKind::ContentLength {
+            framed
+        } else if is_dropped {
+            false
+        } else {
+            !takes_out || !is_taken_out(field, head, forward)
+        };
+        if kept {
+            run.keep(out, field);
         }
     }
-    copier.finish();
-    if let Some(name) = forward.via {
-        put_via(out, request.version, name);
+    let mut begin = run.octets();
+    let for_the_hop = forward.te_trailers | forward.upgrade.is_some() | request.expect_continue;
+    let framing = !framed & (request.framing != BodyFraming::None);
+    if for_the_hop | framing | forward.via.is_some() | request.max_forwards.is_some() {
+        out.put_slice(std::mem::take(&mut begin));
+        if let Some(name) = forward.via {
+            put_via(out, request.version, name);
+        }
+        put_framing(out, request, framed);
+        put_connection(out, request, forward);
     }
-    put_framing(out, request, framed);
-    put_connection(out, request, forward);
-    put_client(out, head, request, fields, forward);
-    if let Some(cookie) = forward.additions.cookie.filter(|cookie| !cookie.is_empty())
-        && !forward.edits.removes(b"cookie")
-    {
-        put_field(out, b"Cookie", cookie);
+    if forward.trusted {
+        out.put_slice(begin);
+        put_trusted(out, head, request, fields, forward);
+        put_cookie(out, forward);
+        put_all(
+            out,
+            &[forward.additions.consumer, forward.edits.lines, b"\r\n"],
+        );
+    } else {
+        put_client(out, begin, head, request, forward);
     }
-    out.put_slice(forward.additions.consumer);
-    out.put_slice(forward.edits.lines);
-    out.put_slice(b"\r\n");
 }
 
 /// Where the request line and a Host behind it end, if they stand in the head as they would be written. Most do, and are
@@ -169,10 +204,10 @@ fn front_as_it_is(
         && request.method_span.start() == 0
         && request.path.start() == request.method_span.end().saturating_add(1)
         && head.get(target_end..line_end) == Some(b" HTTP/1.1\r\n")
-        && sent == forward.path
+        && is_same(sent, forward.path)
         && forward.additions.query.is_none()
         && first.name.of(head) == b"Host"
-        && first.value.of(head) == forward.host;
+        && is_same(first.value.of(head), forward.host);
     if as_it_is {
         end_of_canonical(head, first)
     } else {
@@ -180,6 +215,12 @@ fn front_as_it_is(
     }
 }
 
+/// Whether two texts are equal; most are one text.
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    std::ptr::eq(one, other) || one == other
+}
+
+#[inline(never)]
 fn put_request_line(
     out: &mut impl BufMut,
     head: &[u8],
@@ -208,37 +249,12 @@ fn put_request_line(
     out.put_slice(b" HTTP/1.1\r\n");
 }
 
-fn is_kept(
-    field: &Field,
-    head: &[u8],
-    request: &RequestHead,
-    forward: &ForwardRequest<'_>,
-) -> bool {
-    if field.named_by_connection || field.withheld {
-        return false;
-    }
-    match field.kind {
-        FieldKind::Host
-        | FieldKind::ContentLength
-        | FieldKind::TransferEncoding
-        | FieldKind::Connection
-        | FieldKind::HopByHop
-        | FieldKind::Te
-        | FieldKind::Upgrade
-        | FieldKind::Expect
-        | FieldKind::XForwardedFor
-        | FieldKind::ClientIdentity
-        | FieldKind::XRequestId => false,
-        FieldKind::Trailer => forward.trailers,
-        FieldKind::MaxForwards => request.max_forwards.is_none(),
-        FieldKind::XForwardedProto | FieldKind::XForwardedHost => forward.trusted,
-        FieldKind::Consumer => !forward.additions.names_consumers,
-        FieldKind::Underscore => {
-            let posing = || forward.additions.names_consumers && poses(field.name.of(head));
-            forward.underscore == UnderscoreHeaders::Allow && !posing()
-        }
-        FieldKind::Date | FieldKind::Other => true,
-    }
+/// What the route takes out, and what poses as a field of the gateway's own.
+#[inline(never)]
+fn is_taken_out(field: &Field, head: &[u8], forward: &ForwardRequest<'_>) -> bool {
+    let name = field.name.of(head);
+    let may_pose = forward.additions.names_consumers && field.kind == FieldKind::Underscore;
+    forward.edits.removes(name) || may_pose && poses(name)
 }
 
 /// Whether a name with `_` would be taken for a field of [`FieldKind::Consumer`].
@@ -253,6 +269,7 @@ fn poses(name: &[u8]) -> bool {
 }
 
 /// `framed`: the length is there.
+#[inline(never)]
 fn put_framing(out: &mut impl BufMut, request: &RequestHead, framed: bool) {
     match request.framing {
         BodyFraming::None => {}
@@ -267,6 +284,7 @@ fn put_framing(out: &mut impl BufMut, request: &RequestHead, framed: bool) {
 }
 
 /// What concerns the hop to the upstream only. RFC 9110 section 10.1.4: who sends TE names it in Connection.
+#[inline(never)]
 fn put_connection(out: &mut impl BufMut, request: &RequestHead, forward: &ForwardRequest<'_>) {
     match (forward.te_trailers, forward.upgrade) {
         (false, None) => {}
@@ -285,42 +303,83 @@ fn put_connection(out: &mut impl BufMut, request: &RequestHead, forward: &Forwar
     }
 }
 
-/// Who the client is and what it asked for.
+/// Behind `begin`: who the client is and what it asked for, and all that follows.
 fn put_client(
+    out: &mut impl BufMut,
+    begin: &[u8],
+    head: &[u8],
+    request: &RequestHead,
+    forward: &ForwardRequest<'_>,
+) {
+    debug_assert!(
+        !forward.client.is_empty() && !forward.request_id.is_empty(),
+        "a line without a value has no blank"
+    );
+    let authority = request.authority.map(|authority| authority.of(head));
+    let scheme: &[u8] = match (forward.scheme, authority) {
+        (Scheme::Http, Some(_)) => b"\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: ",
+        (Scheme::Https, Some(_)) => b"\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: ",
+        (Scheme::Http, None) => b"\r\nX-Forwarded-Proto: http",
+        (Scheme::Https, None) => b"\r\nX-Forwarded-Proto: https",
+    };
+    let forwarded: &[u8] = match forward.forwarded {
+        [] => b"",
+        _ => b"\r\nForwarded: ",
+    };
+    let additions = &forward.additions;
+    let is_end = additions.cookie.is_none()
+        && additions.consumer.is_empty()
+        && forward.edits.lines.is_empty();
+    put_all(
+        out,
+        &[
+            begin,
+            b"X-Forwarded-For: ",
+            forward.client,
+            scheme,
+            authority.unwrap_or_default(),
+            forwarded,
+            forward.forwarded,
+            b"\r\nX-Request-Id: ",
+            forward.request_id,
+            if is_end { b"\r\n\r\n" } else { b"\r\n" },
+        ],
+    );
+    if !is_end {
+        put_cookie(out, forward);
+        put_all(out, &[additions.consumer, forward.edits.lines, b"\r\n"]);
+    }
+}
+
+#[inline(never)]
+fn put_cookie(out: &mut impl BufMut, forward: &ForwardRequest<'_>) {
+    let cookie = forward.additions.cookie.unwrap_or_default();
+    if !cookie.is_empty() && !forward.edits.removes(b"cookie") {
+        put_field(out, b"Cookie", cookie);
+    }
+}
+
+/// The same for a peer that is believed: it has said some of it.
+#[inline(never)]
+fn put_trusted(
     out: &mut impl BufMut,
     head: &[u8],
     request: &RequestHead,
     fields: &Fields,
     forward: &ForwardRequest<'_>,
 ) {
-    if !forward.trusted {
-        put_line(out, b"X-Forwarded-For: ", forward.client);
-        out.put_slice(match forward.scheme {
-            Scheme::Http => b"X-Forwarded-Proto: http\r\n",
-            Scheme::Https => b"X-Forwarded-Proto: https\r\n",
-        });
-        if let Some(authority) = request.authority {
-            put_line(out, b"X-Forwarded-Host: ", authority.of(head));
-        }
-        if !forward.forwarded.is_empty() {
-            put_line(out, b"Forwarded: ", forward.forwarded);
-        }
-        put_line(out, b"X-Request-Id: ", forward.request_id);
-        return;
-    }
-    let believed = |kind| fields.iter().filter(move |field| field.kind == kind);
     put_field(out, b"X-Forwarded-For", forward.client);
     if !forward.forwarded.is_empty() {
         put_field(out, b"Forwarded", forward.forwarded);
     }
-    if believed(FieldKind::XForwardedProto).next().is_none() {
+    if !fields.has(FieldKind::XForwardedProto) {
         put_field(
             out,
             b"X-Forwarded-Proto",
             forward.scheme.as_str().as_bytes(),
         );
     }
-    if believed(FieldKind::XForwardedHost).next().is_none()
+    if !fields.has(FieldKind::XForwardedHost)
         && let Some(authority) = request.authority
     {
         put_field(out, b"X-Forwarded-Host", authority.of(head));

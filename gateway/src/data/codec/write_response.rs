@@ -3,12 +3,12 @@
 use bytes::BufMut;
 
 use super::edits::Edits;
-use super::field::{Field, FieldKind, Fields};
+use super::field::{FieldKind, Fields, Kinds};
 use super::framing::BodyFraming;
 use super::request::Version;
 use super::response::ResponseHead;
 use super::write::{
-    Copier, is_canonical_number, put_field, put_number_field, put_status_line, put_via,
+    Run, is_canonical_number, put_all, put_field, put_number_field, put_status_line, put_via,
 };
 use crate::config::ResponseFaults;
 
@@ -39,11 +39,26 @@ impl ForwardResponse<'_> {
     pub fn size_max(&self, head: usize, fields: usize) -> usize {
         // Content-Length 38 or Transfer-Encoding 28, Connection 24, Via without name 11, Date without value 8, CRLF.
         const ADDED: usize = 96;
-        head.saturating_add(fields)
-            .saturating_add(ADDED)
-            .saturating_add(self.via.map_or(0, <[u8]>::len))
-            .saturating_add(self.edits.lines.len())
-            .saturating_add(self.date.map_or(0, <[u8]>::len))
+        let length = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
+        // Slices that are there at once: their lengths add up to less than all memory.
+        head.wrapping_add(fields)
+            .wrapping_add(ADDED)
+            .wrapping_add(length(self.via))
+            .wrapping_add(self.edits.lines.len())
+            .wrapping_add(length(self.date))
+    }
+
+    /// The kinds of fields that do not go on, whoever sent them. A length is for [`keeps_length`] to judge.
+    fn dropped(&self) -> Kinds {
+        const NEVER: Kinds = Kinds::of(&[
+            FieldKind::ContentLength,
+            FieldKind::TransferEncoding,
+            FieldKind::Connection,
+            FieldKind::HopByHop,
+            FieldKind::Te,
+            FieldKind::Upgrade,
+        ]);
+        NEVER.and(FieldKind::Trailer, !self.trailers)
     }
 }
 
@@ -62,35 +77,68 @@ pub fn write_response_head(
 ) {
     debug_assert!(!(forward.keep_alive && forward.body == BodyFraming::UntilClose));
     let as_it_is = head.starts_with(b"HTTP/1.1 ")
-        && head.get(response.reason.start().saturating_sub(1)) == Some(&b' ')
+        && head.get(response.reason.start().wrapping_sub(1)) == Some(&b' ')
         && response.reason.start() == b"HTTP/1.1 200 ".len();
-    if !as_it_is {
+    let mut front = 0;
+    if as_it_is {
+        front = response.reason.end().wrapping_add(2);
+    } else {
         put_status_line(out, response.status, Some(response.reason.of(head)));
     }
-    let mut copier = Copier::new(out, head);
-    if as_it_is {
-        copier.keep_front(response.reason.end().saturating_add(2));
-    }
+    let mut run = Run::new(head, front);
+    let dropped = forward.dropped();
+    // Where a length stands as it would be written, it stays where it is.
+    let framed = keeps_length(response, forward.body)
+        && fields
+            .only(FieldKind::ContentLength)
+            .is_some_and(|field| is_canonical_number(field.value.of(head)));
     // A route that takes Date out, or sets it, has the last word.
     let mut dated = response.status < 200 || forward.edits.removes(b"date");
-    let keeps_length = keeps_length(response, forward.body);
-    let mut framed = false;
+    let takes_out = !forward.edits.removed.is_empty();
     for field in fields.iter() {
-        if field.kind == FieldKind::ContentLength {
-            // The one there is: where it stands as it would be written, it stays where it is.
-            if keeps_length && is_canonical_number(field.value.of(head)) {
-                framed = true;
-                copier.keep(field);
-            }
-        } else if is_kept(field, forward) && !forward.edits.removes(field.name.of(head)) {
+        let kept = if field.kind == FieldKind::ContentLength {
+            framed
+        } else if dropped.holds(field.kind) | field.named_by_connection {
+            false
+        } else {
+            !takes_out || !forward.edits.removes(field.name.of(head))
+        };
+        if kept {
             dated |= field.kind == FieldKind::Date;
-            copier.keep(field);
+            run.keep(out, field);
         }
     }
-    copier.finish();
-    if let (Some(date), false) = (forward.date, dated) {
-        put_field(out, b"Date", date);
+    let (date_name, date): (&[u8], &[u8]) = match forward.date {
+        Some(date) if !dated => (b"Date: ", date),
+        _ => (b"", b""),
+    };
+    let is_end = framed
+        && forward.keep_alive
+        && forward.client_version == Version::Http11
+        && forward.via.is_none()
+        && forward.edits.lines.is_empty()
+        && !response.is_upgrade();
+    let date_end: &[u8] = match (date, is_end) {
+        ([], true) => b"\r\n",
+        ([], false) => b"",
+        (_, true) => b"\r\n\r\n",
+        (_, false) => b"\r\n",
+    };
+    put_all(out, &[run.octets(), date_name, date, date_end]);
+    if !is_end {
+        put_rest(out, head, response, fields, (forward, framed));
     }
+}
+
+/// What follows the fields that are kept. `framed`: a length is among them.
+#[inline(never)]
+fn put_rest(
+    out: &mut impl BufMut,
+    head: &[u8],
+    response: &ResponseHead,
+    fields: &Fields,
+    (forward, framed): (&ForwardResponse<'_>, bool),
+) {
     if let Some(name) = forward.via {
         put_via(out, response.version, name);
     }
@@ -98,13 +146,7 @@ pub fn write_response_head(
         put_framing(out, response, forward.body);
     }
     if response.is_upgrade() {
-        out.put_slice(b"Connection: upgrade\r\n");
-        for field in fields
-            .iter()
-            .filter(|field| field.kind == FieldKind::Upgrade)
-        {
-            put_field(out, b"Upgrade", field.value.of(head));
-        }
+        put_upgrade(out, head, fields);
     } else if !response.is_interim() {
         if !forward.keep_alive {
             out.put_slice(b"Connection: close\r\n");
@@ -112,20 +154,16 @@ pub fn write_response_head(
             out.put_slice(b"Connection: keep-alive\r\n");
         }
     }
-    out.put_slice(forward.edits.lines);
-    out.put_slice(b"\r\n");
+    put_all(out, &[forward.edits.lines, b"\r\n"]);
 }
 
-const fn is_kept(field: &Field, forward: &ForwardResponse<'_>) -> bool {
-    match field.kind {
-        FieldKind::ContentLength
-        | FieldKind::TransferEncoding
-        | FieldKind::Connection
-        | FieldKind::HopByHop
-        | FieldKind::Te
-        | FieldKind::Upgrade => false,
-        FieldKind::Trailer => forward.trailers && !field.named_by_connection,
-        _ => !field.named_by_connection,
+fn put_upgrade(out: &mut impl BufMut, head: &[u8], fields: &Fields) {
+    out.put_slice(b"Connection: upgrade\r\n");
+    for field in fields
+        .iter()
+        .filter(|field| field.kind == FieldKind::Upgrade)
+    {
+        put_field(out, b"Upgrade", field.value.of(head));
     }
 }
 

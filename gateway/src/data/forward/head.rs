@@ -36,8 +36,13 @@ impl Outgoing<'_> {
         record: &Record,
         whose: Option<(ProxyProtocol, SocketAddr, SocketAddr)>,
     ) -> Buf {
+        // Without a route nothing looks at the lines.
         if let Some(route) = self.route {
-            scratch.put_lines(&route.request_headers, record, &route.config.name);
+            if route.request_headers.adds_nothing() {
+                scratch.lines.clear();
+            } else {
+                put_lines(route, scratch, record);
+            }
         }
         let head = scratch.head.data();
         let config = self.route.map(|route| &route.config);
@@ -69,8 +74,8 @@ impl Outgoing<'_> {
         };
         let room = forward.size_max(head.len(), scratch.fields.len());
         let mut out = Buf::with_capacity(room + PROXY_WRITTEN_MAX);
-        if let Some((version, from, to)) = whose {
-            write_proxy(&mut out, version, from, to);
+        if let Some(whose) = whose {
+            put_proxy(&mut out, whose);
         }
         write_request_head(&mut out, head, self.request, &scratch.fields, &forward);
         out
@@ -87,4 +92,14 @@ impl Outgoing<'_> {
             names_consumers: self.names_consumers,
         }
     }
+}
+
+#[inline(never)]
+fn put_lines(route: &RoutePlan, scratch: &mut Scratch, record: &Record) {
+    scratch.put_lines(&route.request_headers, record, &route.config.name);
+}
+
+#[inline(never)]
+fn put_proxy(out: &mut Buf, (version, from, to): (ProxyProtocol, SocketAddr, SocketAddr)) {
+    write_proxy(out, version, from, to);
 }

@@ -204,3 +204,25 @@ fn queries_pass_as_they_came_but_for_blanks_and_controls() {
         Err(PathError::QueryOctet(0xc3))
     );
 }
+
+#[test]
+fn an_octet_that_no_query_holds_is_found_wherever_it_stands() {
+    for length in 0..50_usize {
+        for at in 0..length {
+            for byte in 0..=255_u8 {
+                let mut query = vec![b'a'; length];
+                query[at] = byte;
+                for policy in [PathPolicy::Standard, PathPolicy::Strict] {
+                    let strict = policy == PathPolicy::Strict;
+                    let bad = matches!(byte, 0..=b' ' | 0x7f | b'#') || strict && byte >= 0x80;
+                    let expected = if bad {
+                        Err(PathError::QueryOctet(byte))
+                    } else {
+                        Ok(())
+                    };
+                    assert_eq!(check_query(&query, policy), expected, "{length} {at}");
+                }
+            }
+        }
+    }
+}
