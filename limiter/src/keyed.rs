@@ -80,46 +80,51 @@ impl Limiter {
     /// key stands.
     #[inline]
     pub fn check(&self, key: Key, cost: u64, now: Timestamp) -> Decision<'_> {
-        let bucket = Bucket::new(self.quota(), now);
-        match bucket.steps(cost) {
-            Some(steps) if steps > 0 => {
-                let outcome = self.table.take(key, &Take { bucket, steps });
-                answer(bucket, key, cost, outcome)
-            }
-            _ => self.look(key, cost, now),
-        }
+        let outcome = self.take(key, cost, now);
+        self.decision(key, cost, now, outcome)
     }
 
     /// What [`check`](Self::check) would decide, without taking anything.
     pub fn look(&self, key: Key, cost: u64, now: Timestamp) -> Decision<'_> {
-        self.sight(key, cost, now).0
+        let outcome = self.sight(key, cost, now).outcome;
+        self.decision(key, cost, now, outcome)
     }
 
-    /// As [`look`](Self::look), with what it takes to make the decision true: taking it is what [`check`](Self::check) does,
-    /// provided that the bucket is still as it was.
+    /// [`check`](Self::check), without what can be told of it.
     #[inline]
-    pub(crate) fn sight(
+    pub(crate) fn take(&self, key: Key, cost: u64, now: Timestamp) -> Outcome {
+        let bucket = Bucket::new(self.quota(), now);
+        match bucket.steps(cost) {
+            Some(steps) if steps > 0 => self.table.take(key, &Take { bucket, steps }),
+            _ => self.sight(key, cost, now).outcome,
+        }
+    }
+
+    /// [`look`](Self::look), without what can be told of it, but with the slot that was looked at.
+    #[inline]
+    pub(crate) fn sight(&self, key: Key, cost: u64, now: Timestamp) -> Sight<'_> {
+        let bucket = Bucket::new(self.quota(), now);
+        let wanted = bucket.steps(cost);
+        let steps = wanted.unwrap_or(0);
+        let sight = self.table.look(key, &Take { bucket, steps });
+        if steps > 0 {
+            sight
+        } else {
+            // Nothing is to be taken: where the key stands is all there is to say.
+            sight.of_nothing(wanted.is_some())
+        }
+    }
+
+    /// What can be told of an outcome.
+    #[inline]
+    pub(crate) fn decision(
         &self,
         key: Key,
         cost: u64,
         now: Timestamp,
-    ) -> (Decision<'_>, Option<Sight<'_>>) {
-        let bucket = Bucket::new(self.quota(), now);
-        let steps = bucket.steps(cost);
-        let take = Take {
-            bucket,
-            steps: steps.unwrap_or(0),
-        };
-        let sight = self.table.look(key, &take);
-        // More than a full bucket holds: where the key stands is all there is to say.
-        let taken = sight.outcome.taken && steps.is_some();
-        let outcome = Outcome {
-            taken,
-            ..sight.outcome
-        };
-        // What costs nothing writes nothing.
-        let sight = (take.steps > 0).then_some(sight);
-        (answer(bucket, key, cost, outcome), sight)
+        outcome: Outcome,
+    ) -> Decision<'_> {
+        answer(Bucket::new(self.quota(), now), key, cost, outcome)
     }
 
     /// Corrects a charge to what the request really cost.

@@ -26,10 +26,8 @@ pub struct Check<'a> {
     pub cost: u64,
     /// What its refusal does.
     pub mode: Mode,
-    /// Its decision, written by [`check_all`].
-    pub decision: Option<Decision<'a>>,
-    /// What the look before the taking found.
-    sight: Option<Sight<'a>>,
+    /// What was found and when, once it was asked.
+    found: Option<(Sight<'a>, Timestamp)>,
 }
 
 impl<'a> Check<'a> {
@@ -41,18 +39,29 @@ impl<'a> Check<'a> {
             key,
             cost: 1,
             mode: Mode::Enforce,
-            decision: None,
-            sight: None,
+            found: None,
         }
     }
 
+    /// Its decision, once [`check_all`] has made it.
+    #[must_use]
+    pub fn decision(&self) -> Option<Decision<'a>> {
+        let (sight, now) = self.found?;
+        let limiter = self.limiter;
+        Some(limiter.decision(self.key, self.cost, now, sight.outcome))
+    }
+
+    /// Whether its decision lets the request through; `None` before it is made.
+    #[inline]
+    #[must_use]
+    pub fn is_allowed(&self) -> Option<bool> {
+        self.found.map(|(sight, _)| sight.outcome.taken)
+    }
+
     /// Whether this limit forbids the request.
+    #[inline]
     fn forbids(&self) -> bool {
-        let refused = self
-            .decision
-            .as_ref()
-            .is_some_and(|decision| !decision.is_allowed());
-        refused && self.mode == Mode::Enforce
+        self.is_allowed() == Some(false) && self.mode == Mode::Enforce
     }
 }
 
@@ -72,14 +81,14 @@ impl<'a> Check<'a> {
 pub fn check_all(checks: &mut [Check<'_>], now: Timestamp) -> Result<(), usize> {
     if let [only] = checks {
         // It decides at once.
-        only.decision = Some(only.limiter.check(only.key, only.cost, now));
+        let outcome = only.limiter.take(only.key, only.cost, now);
+        only.found = Some((Sight::done(outcome), now));
         return if only.forbids() { Err(0) } else { Ok(()) };
     }
     let mut forbidden = false;
     for check in &mut *checks {
-        let (decision, sight) = check.limiter.sight(check.key, check.cost, now);
-        check.decision = Some(decision);
-        check.sight = sight;
+        let sight = check.limiter.sight(check.key, check.cost, now);
+        check.found = Some((sight, now));
         forbidden |= check.forbids();
     }
     if forbidden && let Some(index) = longest_wait(checks) {
@@ -87,8 +96,8 @@ pub fn check_all(checks: &mut [Check<'_>], now: Timestamp) -> Result<(), usize> 
     }
     for index in 0..checks.len() {
         // Mostly nothing has happened since the look, whose decision then stands.
-        let sight = checks[index].sight.as_ref();
-        if !sight.is_some_and(Sight::take) && !take_again(checks, index, now) {
+        let found = checks[index].found.as_ref();
+        if !found.is_some_and(|(sight, _)| sight.take()) && !take_again(checks, index, now) {
             return Err(index);
         }
     }
@@ -103,13 +112,14 @@ fn take_again(checks: &mut [Check<'_>], index: usize, now: Timestamp) -> bool {
     let Some(check) = rest.first_mut() else {
         return true;
     };
-    check.decision = Some(check.limiter.check(check.key, check.cost, now));
+    let outcome = check.limiter.take(check.key, check.cost, now);
+    check.found = Some((Sight::done(outcome), now));
     if !check.forbids() {
         return true;
     }
     for earlier in taken {
-        if let Some(Decision::Allowed(allowed)) = &earlier.decision {
-            earlier.limiter.give_back(allowed, now);
+        if let Some(Decision::Allowed(allowed)) = earlier.decision() {
+            earlier.limiter.give_back(&allowed, now);
         }
     }
     false
@@ -118,7 +128,7 @@ fn take_again(checks: &mut [Check<'_>], index: usize, now: Timestamp) -> bool {
 /// The forbidding limit whose refusal lasts longest; one that will never admit the request before all others.
 #[inline(never)]
 fn longest_wait(checks: &[Check<'_>]) -> Option<usize> {
-    let wait = |check: &Check<'_>| match &check.decision {
+    let wait = |check: &Check<'_>| match check.decision() {
         Some(Decision::Refused(refused)) => refused
             .retry_after()
             .map_or(u128::MAX, |wait| wait.as_nanos()),

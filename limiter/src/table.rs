@@ -60,6 +60,19 @@ pub(crate) struct Outcome {
     pub(crate) overflow: bool,
 }
 
+impl Outcome {
+    /// What `rule` makes of a bucket that is only looked at.
+    #[inline]
+    fn of_look(bucket: u64, overflow: bool, rule: &impl Rule) -> Self {
+        let after = rule.step(bucket);
+        Self {
+            bucket: after.unwrap_or(bucket),
+            taken: after.is_some(),
+            overflow,
+        }
+    }
+}
+
 /// What a look found, and the slot in which it can be made true.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sight<'a> {
@@ -69,6 +82,22 @@ pub(crate) struct Sight<'a> {
 }
 
 impl Sight<'_> {
+    /// As it is when there is nothing to take; `fits`: since the request costs nothing, and not more than any bucket holds.
+    #[cold]
+    pub(crate) fn of_nothing(mut self, fits: bool) -> Self {
+        self.outcome.taken &= fits;
+        self.held = None;
+        self
+    }
+
+    /// Of what is done already.
+    pub(crate) const fn done(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            held: None,
+        }
+    }
+
     /// Writes the bucket that was looked at as it is after the request; false, and nothing is written, where that is not
     /// to be done at once: the request was refused, or has no slot yet, or the slot has changed since.
     #[inline]
@@ -168,27 +197,23 @@ impl Table {
     /// What [`take`](Self::take) would find and decide, without writing.
     #[inline]
     pub(crate) fn look(&self, key: Key, rule: &impl Rule) -> Sight<'_> {
-        let held = self.glance(key);
-        let (bucket, overflow) = match held {
-            Some((_, seen)) => (seen.bucket(), false),
-            None => self.look_anywhere(key, rule),
+        let Some((slot, seen)) = self.glance(key) else {
+            return Sight::done(self.look_anywhere(key, rule));
         };
-        let after = rule.step(bucket);
-        let outcome = Outcome {
-            bucket: after.unwrap_or(bucket),
-            taken: after.is_some(),
-            overflow,
-        };
-        Sight { outcome, held }
+        Sight {
+            outcome: Outcome::of_look(seen.bucket(), false, rule),
+            held: Some((slot, seen)),
+        }
     }
 
-    /// The bucket of a key whose slot is not found at first glance, and whether it is its group's.
+    /// [`look`](Self::look) for a key whose slot is not found at first glance.
     #[inline(never)]
-    fn look_anywhere(&self, key: Key, rule: &impl Rule) -> (u64, bool) {
-        match self.places(key).held() {
+    fn look_anywhere(&self, key: Key, rule: &impl Rule) -> Outcome {
+        let (bucket, overflow) = match self.places(key).held() {
             Some((_, seen)) => (seen.bucket(), false),
             None => (self.overflow.inherited(key.group, rule), true),
-        }
+        };
+        Outcome::of_look(bucket, overflow, rule)
     }
 
     /// [`take`](Self::take) for a key whose slot is not found at first glance.

@@ -327,7 +327,7 @@ fn all_limits_take_or_none_does() {
     let ask = |now| {
         let mut checks = [Check::new(&second, key(1)), Check::new(&hour, key(1))];
         let result = check_all(&mut checks, now);
-        assert!(checks.iter().all(|check| check.decision.is_some()));
+        assert!(checks.iter().all(|check| check.decision().is_some()));
         result
     };
     assert_eq!(ask(now), Ok(()));
@@ -372,7 +372,7 @@ fn a_shadow_limit_decides_and_never_refuses() {
         let mut checks = [Check::new(&shadow, key(1)), Check::new(&enforced, key(1))];
         checks[0].mode = Mode::Shadow;
         assert_eq!(check_all(&mut checks, now), Ok(()));
-        refused += u32::from(!checks[0].decision.as_ref().unwrap().is_allowed());
+        refused += u32::from(!checks[0].decision().unwrap().is_allowed());
     }
     assert_eq!(refused, 2);
 }

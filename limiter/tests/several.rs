@@ -127,7 +127,7 @@ proptest! {
                 })
                 .collect();
             let result = check_all(&mut checks, now);
-            let decisions = checks.iter().map(|check| told(check.decision.as_ref().unwrap()));
+            let decisions = checks.iter().map(|check| told(&check.decision().unwrap()));
             let (expected, all) = one_by_one(&apart, &asked, now);
             prop_assert_eq!(result, expected);
             // Of a request that the taking refused, those behind were not asked again.

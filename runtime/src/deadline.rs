@@ -16,20 +16,21 @@ use crate::Socket;
 /// The sweeper's resolution. A deadline fires at most two ticks late.
 pub const TICK: Duration = Duration::from_millis(100);
 
-/// Ticks in `time`, rounded up.
-const fn ticks_in(time: Duration) -> u64 {
+/// Ticks in `time`, rounded up, but no more than [`TICKS_MAX`].
+fn ticks_in(time: Duration) -> u64 {
     const PER_SECOND: u64 = 10;
     const { assert!(TICK.subsec_millis() as u64 * PER_SECOND == 1000) };
-    let of_rest = time.subsec_nanos().div_ceil(TICK.subsec_nanos()) as u64;
-    time.as_secs()
-        .saturating_mul(PER_SECOND)
-        .saturating_add(of_rest)
+    let of_rest = u64::from(time.subsec_nanos().div_ceil(TICK.subsec_nanos()));
+    let seconds = time.as_secs().min(TICKS_MAX / PER_SECOND - 1);
+    seconds * PER_SECOND + of_rest
 }
 
 const BUCKETS: usize = 256;
 const NONE: u32 = u32::MAX;
 /// A tick that never comes.
 const NEVER: u64 = u64::MAX;
+/// Most ticks of a deadline: longer than any worker lives, and a sum with what it has lived is far from [`NEVER`].
+const TICKS_MAX: u64 = 10 << 40;
 
 const _: () = assert!(BUCKETS.is_power_of_two());
 
@@ -284,10 +285,12 @@ impl<R: Copy> Entry<R> {
 
 impl<R: Copy> Deadline<R> {
     /// Sets the deadline to `after` from now, replacing the one before. Cost: a few stores, mostly.
+    // One copy for all who call it: a request does so five times, and its code has to come through the cache.
+    #[inline(never)]
     pub fn set(&self, after: Duration, expiry: Expiry, reason: R) {
         let mut wheel = self.wheel.borrow_mut();
-        // The current tick is already under way, so one more. `NEVER` stands for none.
-        let at = wheel.now.saturating_add(ticks_in(after)).min(NEVER - 2) + 1;
+        // The current tick is already under way, so one more.
+        let at = wheel.now + ticks_in(after) + 1;
         let entry = wheel.entry(self.index);
         entry.at = at;
         entry.expiry = expiry;
@@ -391,6 +394,24 @@ mod tests {
                 assert_eq!(deadline.fired(), Some(Why::Head));
             }
         });
+    }
+
+    #[test]
+    fn times_are_rounded_up_to_ticks_and_the_longest_never_pass() {
+        let second = Duration::from_secs(1);
+        for (time, ticks) in [
+            (Duration::ZERO, 0),
+            (Duration::from_nanos(1), 1),
+            (TICK, 1),
+            (TICK + Duration::from_nanos(1), 2),
+            (second - Duration::from_nanos(1), 10),
+            (second, 10),
+            (second * 86_400 * 365, 315_360_000),
+            (Duration::MAX, TICKS_MAX),
+            (Duration::from_secs(u64::MAX), TICKS_MAX - 10),
+        ] {
+            assert_eq!(ticks_in(time), ticks, "{time:?}");
+        }
     }
 
     #[test]

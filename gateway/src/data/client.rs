@@ -77,6 +77,7 @@ fn digit(number: u8) -> char {
 /// The client of a request and its key in limits by address; writes what is told of it to `told`.
 ///
 /// From a peer that is not trusted this is one branch and the copy of its address.
+#[inline]
 pub(super) fn find(
     peer: &Peer<'_>,
     plan: &Plan,
@@ -90,30 +91,49 @@ pub(super) fn find(
     told.first = peer.text.len();
     let mut found = (peer.client, peer.key);
     if peer.trusted {
-        let hops = Hops::read(header, head, fields);
-        let believed = hops.believed(|hop| plan.trusted_proxies.contains(hop));
-        for (number, hop) in believed.enumerate() {
-            // Writing to a Vec cannot fail.
-            let _written = write!(told.chain, "{hop}");
-            if number == 0 {
-                told.first = told.chain.len();
-                let prefix = plan.client_ip.ipv6_prefix;
-                found = (hop, plan.hasher.address(hop, prefix));
-            }
-            told.chain.extend_from_slice(b", ");
-            put_node(header, hop, &mut told.forwarded);
-        }
+        found = follow(header, plan, head, fields, told).unwrap_or(found);
     }
     told.chain.extend_from_slice(peer.text.as_bytes());
     put_node(header, peer.client, &mut told.forwarded);
     found
 }
 
-/// RFC 7239, section 6: an IPv6 address stands in brackets and quotes.
-fn put_node(header: ClientHeader, hop: IpAddr, out: &mut Vec<u8>) {
-    if header != ClientHeader::Forwarded {
-        return;
+/// Who the believed hops say the client is, if there are any.
+#[inline(never)]
+fn follow(
+    header: ClientHeader,
+    plan: &Plan,
+    head: &[u8],
+    fields: &Fields,
+    told: &mut Told,
+) -> Option<(IpAddr, Key)> {
+    let mut found = None;
+    let hops = Hops::read(header, head, fields);
+    let believed = hops.believed(|hop| plan.trusted_proxies.contains(hop));
+    for (number, hop) in believed.enumerate() {
+        // Writing to a Vec cannot fail.
+        let _written = write!(told.chain, "{hop}");
+        if number == 0 {
+            told.first = told.chain.len();
+            let prefix = plan.client_ip.ipv6_prefix;
+            found = Some((hop, plan.hasher.address(hop, prefix)));
+        }
+        told.chain.extend_from_slice(b", ");
+        put_node(header, hop, &mut told.forwarded);
     }
+    found
+}
+
+/// RFC 7239, section 6: an IPv6 address stands in brackets and quotes.
+#[inline]
+fn put_node(header: ClientHeader, hop: IpAddr, out: &mut Vec<u8>) {
+    if header == ClientHeader::Forwarded {
+        put_forwarded_node(hop, out);
+    }
+}
+
+#[inline(never)]
+fn put_forwarded_node(hop: IpAddr, out: &mut Vec<u8>) {
     if !out.is_empty() {
         out.extend_from_slice(b", ");
     }

@@ -187,7 +187,39 @@ impl LimitTop {
 
     /// A limit decided on a request of the key with this hash. `label` is asked for a key that was not there.
     #[inline]
-    pub fn count(&self, hash: u64, refused: bool, now_s: u32, mut label: impl FnMut() -> Label) {
+    pub fn count(&self, hash: u64, refused: bool, now_s: u32, label: impl FnMut() -> Label) {
+        let hit = Hit {
+            // 0 is the mark of an empty place.
+            hash: hash.max(1),
+            refused,
+            now_s,
+        };
+        if !self.count_known(hit) {
+            self.count_any(hit, label);
+        }
+    }
+
+    /// Counts a key that was let through and is where it is looked for first; false, and nothing is counted, for any other.
+    #[inline]
+    fn count_known(&self, hit: Hit) -> bool {
+        let Ok(mut inner) = self.0.try_borrow_mut() else {
+            return false;
+        };
+        let present = &mut *inner.busiest.present;
+        if hit.refused || hit.now_s.saturating_sub(present.from_s) >= WINDOW_S {
+            return false;
+        }
+        let set = &mut present.sets[set_of(hit.hash)];
+        let own = way_of(hit.hash);
+        let is_here = set.hashes[own] == hit.hash;
+        if is_here {
+            set.counts[own] += 1;
+        }
+        is_here
+    }
+
+    #[inline(never)]
+    fn count_any(&self, hit: Hit, mut label: impl FnMut() -> Label) {
         let Ok(mut inner) = self.0.try_borrow_mut() else {
             debug_assert!(false, "nothing else holds it within a call");
             return;
@@ -197,13 +229,7 @@ impl LimitTop {
             limited,
             chance,
         } = &mut *inner;
-        let hit = Hit {
-            // 0 is the mark of an empty place.
-            hash: hash.max(1),
-            refused,
-            now_s,
-        };
-        if refused {
+        if hit.refused {
             limited.count(hit, chance, &mut label);
         }
         busiest.count(hit, chance, &mut label);
@@ -375,13 +401,9 @@ impl Sketch {
 }
 
 impl Set {
-    /// Where the key is: mostly at its own way, else all are compared without a branch.
+    /// Where the key is. Compares all without a branch.
     #[inline]
     fn find(&self, hash: u64) -> Option<usize> {
-        let own = way_of(hash);
-        if self.hashes[own] == hash {
-            return Some(own);
-        }
         let places = self.hashes.iter().enumerate();
         let found = places.fold(0_u32, |found, (way, each)| {
             found | u32::from(*each == hash) << way
@@ -389,7 +411,7 @@ impl Set {
         (found != 0).then(|| found.trailing_zeros() as usize)
     }
 
-    /// The way that a newcomer takes: its own if that has the least count, else the first that does.
+    /// The way that a newcomer takes: its own, where it is looked for first, if that has the least count; else the first that does.
     fn place_for(&self, hash: u64, least: u64) -> usize {
         let own = way_of(hash);
         if self.counts[own] == least {
@@ -401,13 +423,13 @@ impl Set {
 }
 
 /// Where a key is looked for first, by the bits next to those of [`set_of`].
-fn way_of(hash: u64) -> usize {
-    usize::try_from(hash >> 58 & 7).unwrap_or(0)
+const fn way_of(hash: u64) -> usize {
+    (hash >> 58 & 7) as usize
 }
 
 /// By the top bits: the keys are hashes.
-fn set_of(hash: u64) -> usize {
-    usize::try_from(hash >> 61).unwrap_or(0)
+const fn set_of(hash: u64) -> usize {
+    (hash >> 61) as usize
 }
 
 const _: () = assert!(SETS == 1 << 3, "set_of takes three bits");

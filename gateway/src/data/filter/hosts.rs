@@ -26,10 +26,13 @@ impl HostSet {
     }
 
     /// Whether it holds a host, in lower case and without port. Costs a search by halves and a look at each wildcard.
+    #[inline]
     pub(in crate::data) fn holds(&self, host: &[u8]) -> bool {
-        if self.exact.is_empty() && self.suffixes.is_empty() {
-            return true;
-        }
+        self.exact.is_empty() && self.suffixes.is_empty() || self.lists(host)
+    }
+
+    #[inline(never)]
+    fn lists(&self, host: &[u8]) -> bool {
         let of_list = self.exact.binary_search_by(|each| (**each).cmp(host));
         of_list.is_ok()
             || self

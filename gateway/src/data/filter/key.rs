@@ -97,7 +97,7 @@ enum Value<'a> {
 
 impl Subject<'_> {
     /// The key of the request for a limit. `buffer` is memory to decode in; it allocates only while it grows.
-    #[inline]
+    #[inline(always)]
     pub(super) fn key(&self, plan: &KeyPlan, buffer: &mut Vec<u8>) -> Key {
         match plan {
             KeyPlan::Client => self.client_key,
@@ -107,6 +107,7 @@ impl Subject<'_> {
         }
     }
 
+    #[inline(never)]
     fn hashed(&self, begun: &KeyParts, parts: &[KeyPart], buffer: &mut Vec<u8>) -> Key {
         let hashed = parts.iter().fold(begun.clone(), |hashed, part| {
             match self.value(part, buffer) {

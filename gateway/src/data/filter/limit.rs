@@ -184,24 +184,32 @@ impl LimitPlan {
     }
 
     /// How a key is treated; `None`: the limit does not ask.
-    #[inline]
+    #[inline(always)]
     fn treatment(&self, key: Key, subject: &Subject<'_>) -> Option<(&Buckets, usize, Mode)> {
-        let mut treatment = Treatment {
-            buckets: 0,
-            mode: self.mode,
+        let Treatment { buckets, mode } = if self.has_overrides {
+            self.overridden(key, subject)
+        } else {
+            self.own()
         };
-        if self.has_overrides
-            && let Some(found) = self.overrides.find(key, subject.client, subject.plan())
-        {
-            treatment = found;
-        }
-        let Treatment { buckets, mode } = treatment;
         let mode = match mode {
             LimitMode::Enforce => Mode::Enforce,
             LimitMode::Shadow => Mode::Shadow,
             LimitMode::Off => return None,
         };
         Some((self.buckets.get(buckets)?, buckets, mode))
+    }
+
+    const fn own(&self) -> Treatment {
+        Treatment {
+            buckets: 0,
+            mode: self.mode,
+        }
+    }
+
+    #[inline(never)]
+    fn overridden(&self, key: Key, subject: &Subject<'_>) -> Treatment {
+        let found = self.overrides.find(key, subject.client, subject.plan());
+        found.unwrap_or_else(|| self.own())
     }
 }
 
@@ -356,10 +364,10 @@ pub(in crate::data) fn check(
     }
     let result = check_all(&mut checks, now);
     for (check, &(limit, _)) in checks.iter().zip(&asked) {
-        let outcome = match (&check.decision, check.mode) {
-            (Some(Decision::Allowed(_)), _) => LimitOutcome::Allowed,
-            (Some(Decision::Refused(_)), Mode::Enforce) => LimitOutcome::Limited,
-            (Some(Decision::Refused(_)), Mode::Shadow) => LimitOutcome::ShadowLimited,
+        let outcome = match (check.is_allowed(), check.mode) {
+            (Some(true), _) => LimitOutcome::Allowed,
+            (Some(false), Mode::Enforce) => LimitOutcome::Limited,
+            (Some(false), Mode::Shadow) => LimitOutcome::ShadowLimited,
             (None, _) => continue,
         };
         let key = check.key;
@@ -373,7 +381,7 @@ pub(in crate::data) fn check(
         );
     }
     let Err(refuser) = result else { return Ok(()) };
-    let retry_after = match &checks[refuser].decision {
+    let retry_after = match checks[refuser].decision() {
         Some(Decision::Refused(refused)) => refused.retry_after(),
         _ => None,
     };

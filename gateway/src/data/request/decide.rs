@@ -159,6 +159,7 @@ pub(in crate::data) fn check_sizes(
 }
 
 /// The request as limits see it.
+#[inline]
 pub(in crate::data) fn subject<'a>(
     plan: &'a Plan,
     scratch: &'a Scratch,
@@ -362,10 +363,17 @@ fn may_pass(site: &Site<'_>, policy: PathPolicy, error: &Error) -> bool {
 }
 
 /// Names with `_` are for the listener to refuse; here those that it only counts.
+#[inline]
 fn count_underscores(site: &Site<'_>, fields: &Fields) {
+    if !site.listener.config.count_only.is_empty() {
+        count_each_underscore(site, fields);
+    }
+}
+
+#[inline(never)]
+fn count_each_underscore(site: &Site<'_>, fields: &Fields) {
     let error = Error::Request(RequestError::FieldUnderscore);
-    if !site.listener.config.count_only.is_empty()
-        && site.listener.counts_only(error.name())
+    if site.listener.counts_only(error.name())
         && fields
             .iter()
             .any(|field| field.kind == FieldKind::Underscore)

@@ -1,4 +1,6 @@
 //! What may refuse a request before anybody asks who calls, and the one wait there is when somebody does.
+//!
+//! Most routes ask for little of this: each step is a test where it is called, and a function for what it is about.
 
 use limiter::Key;
 
@@ -12,7 +14,7 @@ use crate::data::auth::{Caller, Identity, Known, PASSWORD_WRONG, Verdict, Verifi
 use crate::data::codec::{Method, RequestHead};
 use crate::data::connection::Connection;
 use crate::data::error::Error;
-use crate::data::filter::cors::{Target, wanted_method};
+use crate::data::filter::cors::{CorsPlan, Target, wanted_method};
 use crate::data::filter::networks;
 use crate::data::forward;
 use crate::data::log::Record;
@@ -23,23 +25,37 @@ use crate::data::worker::Served;
 use crate::telemetry::{AskOutcome, FilterOutcome};
 
 /// Asks the lists of networks of a route, and counts what each says.
+#[inline]
 pub(in crate::data) fn ask_networks(site: &Site<'_>, understood: &Understood) -> Result<(), Error> {
-    let plan = site.plan;
-    let lists = &plan.routes[understood.route].config.network_lists;
+    let lists = &site.plan.routes[understood.route].config.network_lists;
     if lists.is_empty() {
         return Ok(());
     }
+    ask_lists(site, lists, understood)
+}
+
+#[inline(never)]
+fn ask_lists(site: &Site<'_>, lists: &[usize], understood: &Understood) -> Result<(), Error> {
     let decided = |list, outcome| site.heard.network(list, outcome);
-    networks::check(&plan.network_lists, lists, understood.client, decided)
+    networks::check(&site.plan.network_lists, lists, understood.client, decided)
 }
 
 /// Asks the listener's ban about a client, and counts what it says.
+#[inline]
 pub(super) fn ask_ban(site: &Site<'_>, client: Key, record: &Record) -> Result<(), Error> {
+    match site.listener.config.ban {
+        None => Ok(()),
+        Some(ban) => ask_this_ban(site, ban, client, record),
+    }
+}
+
+#[inline(never)]
+fn ask_this_ban(site: &Site<'_>, ban: usize, client: Key, record: &Record) -> Result<(), Error> {
     let plan = site.plan;
-    let ban = site.listener.config.ban.map(|ban| &plan.bans[ban]);
-    let Some(ban) = ban.filter(|ban| ban.mode != FilterMode::Off) else {
+    let ban = &plan.bans[ban];
+    if ban.mode == FilterMode::Off {
         return Ok(());
-    };
+    }
     let banned = ban.find(client, plan.limits_time(record.started));
     let enforced = ban.mode == FilterMode::Enforce;
     let outcome = match banned {
@@ -78,11 +94,17 @@ pub(super) fn count_refusal(connection: &Connection, plan: &Plan, record: &Recor
 }
 
 /// Whether the listener serves the host of a request.
+#[inline]
 pub(super) fn check_host(site: &Site<'_>, host: &[u8]) -> Result<(), Error> {
-    let error = Error::HostUnlisted;
     if site.listener.hosts.holds(host) {
         return Ok(());
     }
+    refuse_host(site)
+}
+
+#[cold]
+fn refuse_host(site: &Site<'_>) -> Result<(), Error> {
+    let error = Error::HostUnlisted;
     if site.listener.counts_only(error.name()) {
         site.heard.passed(error.name());
         return Ok(());
@@ -92,6 +114,7 @@ pub(super) fn check_host(site: &Site<'_>, host: &[u8]) -> Result<(), Error> {
 
 /// As the route table is asked: a preflight is about the request that a page is going to make, so it is for the route of
 /// that, where that route has a policy.
+#[inline]
 pub(super) fn as_wanted<'a>(
     site: &Site<'_>,
     asked: Asked<'a>,
@@ -101,6 +124,11 @@ pub(super) fn as_wanted<'a>(
     if !site.plan.answers_preflights || request.method != Method::Options {
         return asked;
     }
+    as_preflight(site, asked, captures)
+}
+
+#[inline(never)]
+fn as_preflight<'a>(site: &Site<'_>, asked: Asked<'a>, captures: &mut Captures) -> Asked<'a> {
     let Some(wanted) = wanted_method(asked.head, asked.fields) else {
         return asked;
     };
@@ -115,15 +143,27 @@ pub(super) fn as_wanted<'a>(
 }
 
 /// Asks the policy of a route for pages of other origins. True: it is a preflight that gets its answer here.
+#[inline]
 pub(in crate::data) fn ask_cors(
     site: &Site<'_>,
     scratch: &Scratch,
     understood: &Understood,
     record: &mut Record,
 ) -> Result<bool, Error> {
-    let Some(cors) = &site.plan.routes[understood.route].cors else {
-        return Ok(false);
-    };
+    match &site.plan.routes[understood.route].cors {
+        None => Ok(false),
+        Some(cors) => ask_policy(site, cors, scratch, understood, record),
+    }
+}
+
+#[inline(never)]
+fn ask_policy(
+    site: &Site<'_>,
+    cors: &CorsPlan,
+    scratch: &Scratch,
+    understood: &Understood,
+    record: &mut Record,
+) -> Result<bool, Error> {
     let (head, request) = (scratch.head.data(), &understood.request);
     let authority = request.authority.map(|authority| authority.of(head));
     let target = Target {
@@ -152,12 +192,26 @@ pub(in crate::data) fn ask_cors(
 }
 
 /// Asks the filters of a route, and counts what each says. None of them is asked after a refusal.
+#[inline]
 pub(in crate::data) fn ask_filters(
     site: &Site<'_>,
     scratch: &Scratch,
     understood: &Understood,
 ) -> Result<(), Error> {
-    for &index in &site.plan.routes[understood.route].config.filters.filters {
+    match &*site.plan.routes[understood.route].config.filters.filters {
+        [] => Ok(()),
+        filters => ask_each_filter(site, filters, scratch, understood),
+    }
+}
+
+#[inline(never)]
+fn ask_each_filter(
+    site: &Site<'_>,
+    filters: &[usize],
+    scratch: &Scratch,
+    understood: &Understood,
+) -> Result<(), Error> {
+    for &index in filters {
         let filter = &site.filters[index];
         if filter.mode == FilterMode::Off {
             continue;

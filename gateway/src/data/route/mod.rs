@@ -128,6 +128,8 @@ struct Group {
     paths: PathTree<false>,
     /// Routes that do not.
     folded: PathTree<true>,
+    /// There are any of those.
+    folds: bool,
     /// Routes by regular expressions, the longest first.
     patterns: Vec<PatternPlace>,
     /// The group of the next less specific hosts, if any.
@@ -334,6 +336,7 @@ impl Group {
             }
         };
         let routes = if route.ignore_case {
+            self.folds = true;
             self.folded.routes_mut(place)
         } else {
             self.paths.routes_mut(place)
@@ -379,7 +382,9 @@ impl Group {
         let path = search.asked.path;
         let (mut minding, mut ignoring) = (Walk::default(), Walk::default());
         self.paths.walk(path, &mut minding, search.watch);
-        self.folded.walk(path, &mut ignoring, search.watch);
+        if self.folds {
+            self.folded.walk(path, &mut ignoring, search.watch);
+        }
         let found = search
             .first(self.paths.exact(&minding))
             .or_else(|| search.first(self.folded.exact(&ignoring)));

@@ -75,10 +75,10 @@ impl Balancer {
             [only] => only.index,
             _ => self.choose(upstream, key),
         };
-        if tried.contains(&first) {
-            self.another(upstream, key, tried)
-        } else {
+        if tried.is_empty() || !tried.contains(&first) {
             Some(first)
+        } else {
+            self.another(upstream, key, tried)
         }
     }
 
@@ -94,6 +94,7 @@ impl Balancer {
     }
 
     /// One of two or more.
+    #[inline(never)]
     fn choose(&mut self, upstream: &Upstream, key: Option<u64>) -> usize {
         match &upstream.config.balance {
             Balance::RoundRobin => self.in_turn(),

@@ -157,6 +157,7 @@ pub struct Upstream {
     pub(super) ejected: AtomicUsize,
     /// For a choice by key.
     table: Option<Maglev>,
+    counts_requests: bool,
     /// Those who wait for a place, where they may.
     pub(super) pending: Option<Arc<Pending>>,
 }
@@ -181,6 +182,8 @@ impl Upstream {
             epoch: AtomicU32::new(0),
             ejected: AtomicUsize::new(0),
             table,
+            counts_requests: config.max_requests.is_some()
+                || matches!(config.balance, Balance::LeastRequest | Balance::TwoChoices),
             pending: (config.max_pending > 0)
                 .then(|| Arc::new(Pending::new(config.max_pending, workers))),
         }
@@ -247,12 +250,8 @@ impl Upstream {
 
     /// Requests in flight are counted.
     #[must_use]
-    pub fn counts_requests(&self) -> bool {
-        let by_requests = matches!(
-            self.config.balance,
-            Balance::LeastRequest | Balance::TwoChoices
-        );
-        by_requests || self.config.max_requests.is_some()
+    pub const fn counts_requests(&self) -> bool {
+        self.counts_requests
     }
 }
 

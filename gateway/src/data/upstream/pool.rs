@@ -504,10 +504,19 @@ impl State {
 }
 
 /// The name's addresses no longer hold the one that the connection is to.
+#[inline]
 fn has_vanished(endpoint: &Endpoint, lease: &Lease) -> bool {
-    match (&endpoint.target, &lease.resolved) {
-        (Target::Host(cell), Some(address)) => !cell.load().contains(address),
-        _ => false,
+    match lease.resolved {
+        Some(address) => lacks(endpoint, address),
+        None => false,
+    }
+}
+
+#[inline(never)]
+fn lacks(endpoint: &Endpoint, address: SocketAddr) -> bool {
+    match &endpoint.target {
+        Target::Host(cell) => !cell.load().contains(&address),
+        Target::Tcp(_) | Target::Unix(_) => false,
     }
 }
 
