@@ -96,12 +96,19 @@ impl Limiter {
         let bucket = Bucket::new(self.quota(), now);
         match bucket.steps(cost) {
             Some(steps) if steps > 0 => self.table.take(key, &Take { bucket, steps }),
-            _ => self.sight(key, cost, now).outcome,
+            _ => self.stand(key, cost, now),
         }
     }
 
+    /// Where a key stands that takes nothing.
+    #[cold]
+    fn stand(&self, key: Key, cost: u64, now: Timestamp) -> Outcome {
+        self.sight(key, cost, now).outcome
+    }
+
     /// [`look`](Self::look), without what can be told of it, but with the slot that was looked at.
-    #[inline]
+    /// Always inlined: what it gives is then written where it is kept, and not twice.
+    #[inline(always)]
     pub(crate) fn sight(&self, key: Key, cost: u64, now: Timestamp) -> Sight<'_> {
         let bucket = Bucket::new(self.quota(), now);
         let wanted = bucket.steps(cost);

@@ -195,7 +195,7 @@ impl Table {
     }
 
     /// What [`take`](Self::take) would find and decide, without writing.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn look(&self, key: Key, rule: &impl Rule) -> Sight<'_> {
         let Some((slot, seen)) = self.glance(key) else {
             return Sight::done(self.look_anywhere(key, rule));

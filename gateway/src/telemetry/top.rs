@@ -194,7 +194,7 @@ impl LimitTop {
             refused,
             now_s,
         };
-        if !self.count_known(hit) {
+        if refused || !self.count_known(hit) {
             self.count_any(hit, label);
         }
     }
@@ -206,7 +206,7 @@ impl LimitTop {
             return false;
         };
         let present = &mut *inner.busiest.present;
-        if hit.refused || hit.now_s.saturating_sub(present.from_s) >= WINDOW_S {
+        if hit.now_s.saturating_sub(present.from_s) >= WINDOW_S {
             return false;
         }
         let set = &mut present.sets[set_of(hit.hash)];
@@ -401,9 +401,13 @@ impl Sketch {
 }
 
 impl Set {
-    /// Where the key is. Compares all without a branch.
+    /// Where the key is: mostly at its own way, else all are compared without a branch.
     #[inline]
     fn find(&self, hash: u64) -> Option<usize> {
+        let own = way_of(hash);
+        if self.hashes[own] == hash {
+            return Some(own);
+        }
         let places = self.hashes.iter().enumerate();
         let found = places.fold(0_u32, |found, (way, each)| {
             found | u32::from(*each == hash) << way
@@ -539,6 +543,26 @@ mod tests {
             .iter()
             .filter(|key| key.requests >= fourth);
         assert_eq!(others.count(), 4, "no newcomer looks as busy as they are");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_key_at_its_own_way_counts_as_any_other(
+            hits in proptest::collection::vec((0..200_u64, proptest::bool::ANY, 0..3_u32), 0..2000),
+        ) {
+            let (top, plain) = (LimitTop::new(0), LimitTop::new(0));
+            let mut now_s = 0;
+            for (number, refused, pause) in hits {
+                now_s += pause / 2;
+                // Half of them often, so that there are hits and newcomers.
+                let number = if number < 100 { number % 10 } else { number };
+                let label = || text(&number.to_string());
+                top.count(hash(number), refused, now_s, label);
+                let hit = Hit { hash: hash(number), refused, now_s };
+                plain.count_any(hit, label);
+            }
+            proptest::prop_assert_eq!(top.report(now_s), plain.report(now_s));
+        }
     }
 
     #[test]
