@@ -31,7 +31,7 @@ test: ## everything that must hold
 bench: ## the benchmarks
 	$(CARGO) bench
 
-peers: build ## ringgate beside nginx, HAProxy, Envoy, pingora and others: some 40 minutes
+peers: build ## ringgate beside nginx, HAProxy, Envoy, pingora and others: some 40 minutes, an hour from nothing
 	bench/peers/install
 	bench/peers/run
 
