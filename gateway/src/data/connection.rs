@@ -431,7 +431,6 @@ impl Connection {
         let mut scanner = HeadScanner::for_request();
         let mut began = false;
         let mut checked = 0;
-        self.writer.deadline.clear(Why::Idle);
         loop {
             let scanned = scanner.scan(self.reader.data(), &self.listener.head_limits);
             if let Ok(Some(range)) = scanned {
@@ -444,7 +443,12 @@ impl Connection {
             scanned.map_err(|error| HeadEnd::Broken(Error::Head(error)))?;
             let nothing_yet = self.reader.data().is_empty();
             self.reader.arm();
-            self.writer.flush().await.map_err(|_gone| HeadEnd::Closed)?;
+            if !self.writer.out.is_empty()
+                && let Err(error) = self.writer.flush().await
+            {
+                request::count_timeout(self, &error);
+                return Err(HeadEnd::Closed);
+            }
             if nothing_yet {
                 return Err(HeadEnd::Idle);
             }

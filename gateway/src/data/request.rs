@@ -13,6 +13,7 @@
 mod decide;
 mod guard;
 mod limits;
+mod permit;
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -38,11 +39,11 @@ use super::route::Captures;
 use super::tunnel::Unfinished;
 use super::worker::Served;
 use super::{Why, fault, forward};
-use crate::config::{Action, ROUTE_AUTH_MAX};
-use crate::telemetry::{FilterOutcome, MetricsWriter, NetworkOutcome};
+use crate::config::{Action, FixedResponse, ROUTE_AUTH_MAX};
+use crate::telemetry::MetricsWriter;
 
 pub(super) use guard::{ask_cors, ask_filters, ask_networks};
-use limits::ask_limits;
+use permit::{Undecided, decide, decide_later};
 
 pub(super) use decide::{
     Heard, Site, Understood, asked, challenges, check_sizes, identify, own_edits, page, subject,
@@ -52,6 +53,13 @@ pub(super) use decide::{
 /// A body that nobody wants is read to its end if it is this short, so that the connection can stay.
 pub(super) const DISCARD_BYTES_MAX: u64 = 64 * 1024;
 const DISCARD_TIME: Duration = Duration::from_secs(2);
+
+/// The answer to OPTIONS that may go no further.
+static NOTHING: FixedResponse = FixedResponse {
+    status: 204,
+    headers: Vec::new(),
+    body: String::new(),
+};
 
 /// Memory of a connection that is used again for each request.
 #[derive(Debug)]
@@ -214,7 +222,21 @@ pub(super) async fn handle(
     );
     take_head(connection, scratch, range);
 
-    let decision = decide(connection, &served, scratch, &mut record).await;
+    let decision = match decide(connection, &served, scratch, &mut record) {
+        Ok(decision) => Ok(decision),
+        Err(Undecided::No(error)) => Err(error),
+        // In a box: no other request pays for the place of this wait.
+        Err(Undecided::Unverified(waits)) => {
+            Box::pin(decide_later(
+                connection,
+                &served,
+                scratch,
+                &mut record,
+                waits,
+            ))
+            .await
+        }
+    };
     let result = match decision {
         Ok(Decision::Forward { upstream }) => {
             forward::forward(connection, &served, scratch, &mut record, upstream).await
@@ -246,12 +268,7 @@ pub(super) async fn handle(
             Ok(next)
         }
         Ok(Decision::Options) => {
-            let nothing = crate::config::FixedResponse {
-                status: 204,
-                headers: Vec::new(),
-                body: String::new(),
-            };
-            let content = Content::Fixed(&nothing);
+            let content = Content::Fixed(&NOTHING);
             Ok(answer(connection, &served, scratch, &mut record, 204, content).await)
         }
         Err(error) => Err(error),
@@ -307,81 +324,6 @@ fn take_head(connection: &mut Connection, scratch: &mut Scratch, range: Range<us
     *buf = head.split_off(range.end);
     head.consume(range.start);
     scratch.head = head;
-}
-
-impl Heard for Connection {
-    fn passed(&self, reason: &'static str) {
-        self.worker
-            .metrics
-            .counted_only(self.listener.index, reason);
-    }
-
-    fn network(&self, list: usize, outcome: NetworkOutcome) {
-        self.worker.metrics.network_decided(list, outcome);
-    }
-
-    fn filter(&self, counter: usize, outcome: FilterOutcome) {
-        self.worker.metrics.filter_decided(counter, outcome);
-    }
-}
-
-/// Where the requests of a connection come in.
-fn site_of<'a>(connection: &'a Connection, served: &'a Served) -> Site<'a> {
-    Site {
-        plan: &served.plan,
-        matchers: &served.matchers,
-        filters: &served.filters,
-        listener: &connection.listener,
-        peer: connection.peer(),
-        heard: connection,
-    }
-}
-
-/// Steps 1 to 5. Waits only for an authenticator that verifies a password or asks elsewhere.
-async fn decide(
-    connection: &mut Connection,
-    served: &Served,
-    scratch: &mut Scratch,
-    record: &mut Record,
-) -> Result<Decision, Error> {
-    let site = site_of(connection, served);
-    let Some(understood) = understand(&site, scratch, record, &mut ())? else {
-        return Ok(Decision::Options);
-    };
-    ask_networks(&site, &understood)?;
-    if ask_cors(&site, scratch, &understood, record)? {
-        return Ok(Decision::Options);
-    }
-    ask_filters(&site, scratch, &understood)?;
-    let config = &served.plan.routes[understood.route].config;
-    check_sizes(config, scratch.head.data(), &understood.request)?;
-    let access = &config.access;
-    let caller = if access.auth.is_empty() {
-        None
-    } else {
-        let now = connection.worker.clock.unix_micros(record.started) / 1_000_000;
-        match identify(&served.plan, &served.tables, scratch, &understood, now) {
-            // In a box: no other request pays for the place of this wait.
-            Err(Error::Unverified(by)) => {
-                let asked = (&understood, now, by);
-                let waits = guard::identify_verified(connection, served, scratch, record, asked);
-                Box::pin(waits).await?
-            }
-            caller => caller?,
-        }
-    };
-    let mut key_part = std::mem::take(&mut scratch.key_part);
-    let identity = caller.as_ref().map(Caller::identity);
-    let subject = subject(&served.plan, scratch, &understood, identity);
-    let route = understood.route;
-    let limited = ask_limits(connection, served, route, &subject, &mut key_part, record);
-    scratch.key_part = key_part;
-    record.caller = caller;
-    limited?;
-    let site = site_of(connection, served);
-    take_action(&site, scratch, &understood, record, |total| {
-        served.next_share(total)
-    })
 }
 
 /// The answer to something that is no request head. The connection closes.
@@ -609,7 +551,7 @@ fn closes(connection: &Connection, record: &Record) -> bool {
     !request.keep_alive || connection.worker.is_draining() || unwanted || request.expect_continue
 }
 
-fn count_timeout(connection: &Connection, error: &Error) {
+pub(super) fn count_timeout(connection: &Connection, error: &Error) {
     if let Some(kind) = error.timeout() {
         connection.worker.metrics.timed_out(kind);
     }

@@ -35,6 +35,8 @@ pub(super) struct Download<'a> {
     pub(super) progress: &'a Progress,
     /// Statuses for which the request is rather sent again.
     pub(super) repeat_on: &'a [u16],
+    /// A head that is at the front of the buffer and was read already: its bytes, and what it says.
+    pub(super) known: Option<(usize, ResponseHead)>,
 }
 
 impl Download<'_> {
@@ -45,15 +47,7 @@ impl Download<'_> {
         }
         self.progress.head_seen.set(true);
         self.timers.nobody(self.deadline);
-        self.writer.begin_response();
-        let worker = &self.writer.worker;
-        // Only the access log tells it, and a reading of the clock costs more than a decision of the limiter.
-        self.record.first_byte = worker.log.as_ref().map(|_| {
-            worker
-                .clock
-                .now()
-                .saturating_duration_since(self.record.started)
-        });
+        self.begin_response();
         if response.is_upgrade() {
             let forward = self.forward_response(BodyFraming::None, true);
             self.write_head(head_bytes, &response, &forward);
@@ -88,6 +82,45 @@ impl Download<'_> {
             reusable,
             keep_alive,
         }))
+    }
+
+    /// Puts a response of which all is there into the client's `out`: a head of `length` bytes and `body` bytes behind it.
+    pub(super) fn put_whole(
+        &mut self,
+        length: usize,
+        response: &ResponseHead,
+        body: u64,
+    ) -> Finished {
+        self.begin_response();
+        let forward = self.forward_response(response.framing, true);
+        self.write_head(length, response, &forward);
+        let mut piece = std::mem::replace(self.upstream.buf(), Buf::empty());
+        let (head, out) = (self.scratch.response_head.data(), &mut self.writer.out);
+        if out.is_empty() && !piece.is_empty() && piece.prepend(head) {
+            *out = piece;
+        } else {
+            out.extend(head);
+            out.extend(piece.data());
+        }
+        self.record.response_body_bytes = body;
+        Finished {
+            bytes: length as u64 + body,
+            reusable: response.reusable,
+            keep_alive: true,
+        }
+    }
+
+    #[inline]
+    fn begin_response(&mut self) {
+        self.writer.begin_response();
+        let worker = &self.writer.worker;
+        // Only the access log tells it, and a reading of the clock costs more than a decision of the limiter.
+        self.record.first_byte = worker.log.as_ref().map(|_| {
+            worker
+                .clock
+                .now()
+                .saturating_duration_since(self.record.started)
+        });
     }
 
     /// What is left of the request is short enough to be read for nothing should the upstream not want it.
@@ -172,19 +205,20 @@ impl Download<'_> {
 
     /// Reads until the final head is at the front of the buffer, and its length; relays the interim ones.
     async fn final_head(&mut self) -> Result<(usize, ResponseHead), Error> {
-        let context = RequestContext {
-            method: self.request.method,
-            upgrade: self.upgrade,
-            fields_max: RESPONSE_LIMITS.fields_max,
-            tolerate: self.timers.pool.upstream().config.tolerate,
-        };
+        let context = context_of(self.request, self.upgrade, &self.timers);
         let mut interims = 0;
         loop {
-            let length = next_head(self.upstream, self.deadline, interims > 0).await?;
-            let head = self.upstream.data().get(..length).unwrap_or_default();
-            let fields = &mut self.scratch.response_fields;
-            let response = parse_response(head, &context, fields)
-                .map_err(|error| Error::Upstream(Fault::Response(error)))?;
+            let (length, response) = match self.known.take() {
+                Some(known) => known,
+                None => {
+                    let length = next_head(self.upstream, self.deadline, interims > 0).await?;
+                    let head = self.upstream.data().get(..length).unwrap_or_default();
+                    let fields = &mut self.scratch.response_fields;
+                    let response = parse_response(head, &context, fields)
+                        .map_err(|error| Error::Upstream(Fault::Response(error)))?;
+                    (length, response)
+                }
+            };
             self.count_tolerated(&response);
             if !response.is_interim() {
                 return Ok((length, response));
@@ -299,6 +333,21 @@ impl Download<'_> {
             }
             _ => Err(cut),
         }
+    }
+}
+
+/// What decides how a response to `request` is read.
+#[inline]
+pub(super) fn context_of<'a>(
+    request: &RequestHead,
+    upgrade: Option<&'a [u8]>,
+    timers: &Timers<'_>,
+) -> RequestContext<'a> {
+    RequestContext {
+        method: request.method,
+        upgrade,
+        fields_max: RESPONSE_LIMITS.fields_max,
+        tolerate: timers.pool.upstream().config.tolerate,
     }
 }
 

@@ -10,6 +10,7 @@ mod download;
 mod head;
 mod outcome;
 mod retry;
+mod short;
 mod timers;
 mod upload;
 mod wait;
@@ -28,6 +29,7 @@ use self::choice::key_of;
 use self::download::Download;
 pub(super) use self::head::Outgoing;
 use self::retry::{Tries, is_replayable};
+use self::short::Short;
 use self::timers::{Timers, ticks_of};
 use self::upload::{Never, Stopped, Upload};
 use super::Why;
@@ -80,11 +82,11 @@ pub(super) async fn forward(
     record: &mut Record,
     upstream: usize,
 ) -> Result<Next, Error> {
-    let Some(request) = record.request else {
-        return Err(Error::Stopped);
-    };
+    let request = record.request.ok_or(Error::Stopped)?;
     // Answers to requests before this one must not wait for its body or its upstream.
-    connection.writer.flush().await?;
+    if !connection.writer.out.is_empty() {
+        connection.writer.flush().await?;
+    }
     let pool = &served.pools[upstream];
     let worker = Rc::clone(&connection.worker);
     record.upstream = Some(upstream);
@@ -105,18 +107,10 @@ pub(super) async fn forward(
     loop {
         let timers = tries.timers(route_until);
         let fresh = tries.is_again() || one_client;
+        let asked = (key, &tries, fresh);
         let mut lease = match find(pool, key, &tries, fresh) {
             Ok(Ok(lease)) => lease,
-            other => {
-                Box::pin(wait::lease(
-                    pool,
-                    other,
-                    &worker,
-                    timers,
-                    (key, &tries, fresh),
-                ))
-                .await?
-            }
+            other => Box::pin(wait::lease(pool, other, &worker, timers, asked)).await?,
         };
         record.endpoint = Some(lease.endpoint);
         record.connect = (!lease.reused).then_some(lease.connect_time);
@@ -152,7 +146,11 @@ pub(super) async fn forward(
                 } else {
                     give_back(pool, lease, &finished);
                 }
-                return Ok(settle(connection, scratch.head.len() as u64, body, &finished).await);
+                let head_bytes = scratch.head.len() as u64;
+                return Ok(match settle(connection, head_bytes, &body, &finished) {
+                    Some(next) => next,
+                    None => discard(connection, &mut body).await,
+                });
             }
             Ok(Ended::Repeat(_)) => again(&worker, record, tries.after_status(&lease)),
             Err(error) => match tries.after_error(&error, &lease, record.status) {
@@ -242,26 +240,23 @@ fn give_back(pool: &Pool, mut lease: Box<Lease>, finished: &Finished) {
     }
 }
 
-/// After a complete response: the client's connection stays or not.
-async fn settle(
+/// After a complete response: the client's connection stays or not. `None`: it stays, if the rest of the body can be read.
+fn settle(
     connection: &mut Connection,
     head_bytes: u64,
-    mut body: Transfer,
+    body: &Transfer,
     finished: &Finished,
-) -> Next {
-    let whole = body.is_ended();
+) -> Option<Next> {
     connection.body_deadline.clear(Why::Busy);
     // The next request will be like this one.
     connection
         .reader
         .set_read_size(read_size(head_bytes + body.payload_bytes()));
-    if !finished.keep_alive {
-        return if whole { Next::Close } else { Next::Linger };
-    }
-    if whole {
-        Next::Keep
-    } else {
-        discard(connection, &mut body).await
+    match (finished.keep_alive, body.is_ended()) {
+        (true, true) => Some(Next::Keep),
+        (true, false) => None,
+        (false, true) => Some(Next::Close),
+        (false, false) => Some(Next::Linger),
     }
 }
 
@@ -347,7 +342,14 @@ impl Exchange<'_> {
         lease: &mut Lease,
         body: &mut Transfer,
     ) -> Result<Ended, Error> {
-        let first = self.write_request(connection, lease);
+        let mut first = Some(self.write_request(connection, lease));
+        let mut known = None;
+        if let Some(head) = first.take_if(|head| self.begins_short(connection, lease, head)) {
+            match self.run_short(connection, lease, head).await? {
+                Short::Ended(finished) => return Ok(Ended::Response(finished)),
+                Short::Open(response) => known = response,
+            }
+        }
         let Self {
             request,
             route,
@@ -408,6 +410,7 @@ impl Exchange<'_> {
                 record,
                 progress,
                 repeat_on,
+                known,
             }
             .run()
         );

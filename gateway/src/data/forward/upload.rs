@@ -47,8 +47,14 @@ pub(super) struct Upload<'a> {
 }
 
 impl Upload<'_> {
-    pub(super) async fn run(mut self, head: Buf) -> Result<Never, Stopped> {
-        let mut out = head;
+    /// Sends `head` and what follows it. `None`: all of it was sent, or the upstream does not take it.
+    pub(super) async fn run(mut self, head: Option<Buf>) -> Result<Never, Stopped> {
+        let Some(mut out) = head else {
+            if self.progress.uploaded.get() {
+                return self.watch().await;
+            }
+            return Err(Stopped::ByUpstream);
+        };
         let mut fairness = Fairness::default();
         loop {
             let mut piece = self.take()?;
