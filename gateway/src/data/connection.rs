@@ -2,10 +2,11 @@
 
 mod rest;
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -54,6 +55,12 @@ pub(super) struct Connection {
     pub(super) client_text: Box<str>,
     /// Whether a request has come on it.
     has_served: bool,
+    /// The last wait for a request was short: the next request is read for before it comes, and the client is watched by
+    /// that read. Else there is none that must be given up when the connection falls idle, for which the kernel looks
+    /// through all that wait on the ring.
+    pub(super) reads_ahead: bool,
+    /// Tick at which the wait for a request began.
+    idle_from: u32,
     pub(super) reader: Reader,
     pub(super) writer: ClientWriter,
     /// For reading a body while an answer is written, which has the writer's.
@@ -176,7 +183,10 @@ pub(super) async fn serve(mut connection: Box<Connection>) {
     loop {
         let mut waited = Waited::Come;
         if !std::mem::take(&mut has_more) {
-            waited = connection.wait().await;
+            waited = match connection.rests_at_once() {
+                true => Waited::ForLong,
+                false => connection.wait().await,
+            };
         }
         if waited == Waited::ForLong {
             // In a block, since the future has room apart for whatever is in scope at a later wait.
@@ -272,8 +282,12 @@ impl Connection {
             trusted: plan.trusted_proxies.contains(client_of(peer.ip())),
             deadline,
             has_served: false,
+            idle_from: 0,
         };
-        resting.wake()
+        // A new one is likely to bring a request at once.
+        let mut connection = resting.wake();
+        connection.reads_ahead = true;
+        connection
     }
 
     /// The address of the peer, or of who it says by the PROXY protocol; IPv4 also where it came mapped into IPv6.
@@ -345,28 +359,66 @@ impl Connection {
 
     /// Waits for the first bytes of a request with a read under way, for a moment.
     async fn wait(&mut self) -> Waited {
-        let timeout = first_byte_timeout(&self.listener, self.has_served);
-        let (deadline, rests) = (&self.writer.deadline, timeout > BUFFER_TIME);
-        if rests {
-            deadline.set(BUFFER_TIME, Expiry::Wake, Why::Idle);
-        } else {
-            deadline.set(timeout, Expiry::EndReads, Why::Idle);
-        }
-        let reader = &mut self.reader;
-        let filled = poll_fn(|cx| match reader.poll_fill(cx) {
-            Poll::Ready(filled) => Poll::Ready(Some(filled)),
-            Poll::Pending if rests && deadline.take_woken() => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        })
-        .await;
-        let filled = match filled {
-            Some(filled) => filled,
-            None => match self.reader.cancel().await {
-                Some(filled) => filled,
+        self.idle_from = ticks(&self.writer.deadline);
+        let filled = loop {
+            let left = self.idle_left();
+            let (deadline, rests) = (&self.writer.deadline, left > BUFFER_TIME);
+            if rests {
+                deadline.set(BUFFER_TIME, Expiry::Wake, Why::Idle);
+            } else {
+                deadline.set(left, Expiry::EndReads, Why::Idle);
+            }
+            let reader = &mut self.reader;
+            let filled = poll_fn(|cx| match reader.poll_fill(cx) {
+                Poll::Ready(filled) => Poll::Ready(Some(filled)),
+                Poll::Pending if rests && deadline.take_woken() => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            })
+            .await;
+            if let Some(filled) = filled {
+                break filled;
+            }
+            // Where too many fall idle at once the buffer stays for another moment.
+            let Some(giving_up) = self.worker.may_give_up() else {
+                continue;
+            };
+            let mut began = Some(giving_up);
+            let mut cancel = pin!(self.reader.cancel());
+            let worker = &self.worker;
+            let cancelled = poll_fn(|cx| {
+                let cancelled = cancel.as_mut().poll(cx);
+                // The kernel has looked for it in the first call.
+                if let Some(began) = began.take() {
+                    worker.gave_up(began);
+                }
+                cancelled
+            });
+            match cancelled.await {
+                Some(filled) => break filled,
                 None => return Waited::ForLong,
-            },
+            }
         };
+        // A first request says nothing of when a second will come. On epoll a read that is given up costs nothing.
+        let was_short = self.has_served && self.idle_time() < BUFFER_TIME;
+        self.reads_ahead = was_short || monoio::utils::is_legacy();
         self.look_at(filled).await
+    }
+
+    /// How long a request has been waited for.
+    fn idle_time(&self) -> Duration {
+        let waited = ticks(&self.writer.deadline).wrapping_sub(self.idle_from);
+        TICK.saturating_mul(waited)
+    }
+
+    /// What is left of the time for the first byte of a request.
+    fn idle_left(&self) -> Duration {
+        first_byte_timeout(&self.listener, self.has_served).saturating_sub(self.idle_time())
+    }
+
+    /// Nothing is read for and nothing has come: the connection can rest without giving anything up.
+    fn rests_at_once(&mut self) -> bool {
+        self.idle_from = ticks(&self.writer.deadline);
+        !self.reads_ahead && !self.reader.is_armed() && self.reader.data().is_empty()
     }
 
     /// Reads what made it stir.
@@ -442,7 +494,9 @@ impl Connection {
             check_new_lines(self.reader.data(), scanner.lines(), &mut checked)?;
             scanned.map_err(|error| HeadEnd::Broken(Error::Head(error)))?;
             let nothing_yet = self.reader.data().is_empty();
-            self.reader.arm();
+            if !nothing_yet || self.reads_ahead || !may_rest(&self.listener) {
+                self.reader.arm();
+            }
             if !self.writer.out.is_empty()
                 && let Err(error) = self.writer.flush().await
             {
@@ -520,6 +574,17 @@ impl Connection {
             .clock
             .with_date(|date| answer.put(&mut self.writer.out, date))
     }
+}
+
+/// A wait for a further request is long enough for a rest.
+fn may_rest(listener: &ListenerPlan) -> bool {
+    first_byte_timeout(listener, true) > BUFFER_TIME
+}
+
+/// Ticks since the worker's start, for differences.
+#[expect(clippy::cast_possible_truncation, reason = "differences are short")]
+fn ticks(deadline: &Deadline<Why>) -> u32 {
+    deadline.now() as u32
 }
 
 /// How long the first byte of the next head may take.

@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use monoio::io::{CancelHandle, Canceller};
 use pin_project_lite::pin_project;
@@ -43,6 +43,9 @@ const DRAIN_IDLE_GRACE: Duration = Duration::from_millis(300);
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
 /// Memory for connections at work that is kept while none needs it: some 15 KiB each.
 const SPELLS_MAX: usize = 128;
+/// Of each tick so much may be spent on giving up reads of connections that fall idle: the kernel looks for each through all that
+/// wait on the ring, which is a tenth of a millisecond where ten thousand do.
+const GIVE_UP_TIME: Duration = Duration::from_millis(2);
 /// Idle upstream connections are looked through this often.
 const SWEEP_EVERY_TICKS: u64 = 5;
 /// Memory that was kept and not needed for so long is given back.
@@ -107,6 +110,8 @@ pub(super) struct Worker {
     request_ids: RequestIds,
     /// Memory for connections at work, used again by whichever has a request.
     spells: RefCell<Spare<Spell>>,
+    /// What is left of [`GIVE_UP_TIME`] in this tick.
+    give_up_time: Cell<Duration>,
     draining: Cell<bool>,
     connections: Cell<usize>,
     when_empty: RefCell<Option<Waker>>,
@@ -171,6 +176,20 @@ impl Worker {
     /// An identifier that no other request of any process has, but for chance: 32 hexadecimal digits.
     pub(super) fn next_request_id(&self) -> [u8; 32] {
         self.request_ids.next()
+    }
+
+    /// Whether the read of a connection that falls idle may be given up in this tick; when that begins, for
+    /// [`Self::gave_up`].
+    pub(super) fn may_give_up(&self) -> Option<Instant> {
+        let may = !self.give_up_time.get().is_zero();
+        may.then(|| self.clock.now())
+    }
+
+    /// A read was given up since `began`.
+    pub(super) fn gave_up(&self, began: Instant) {
+        let took = self.clock.now().saturating_duration_since(began);
+        let left = self.give_up_time.get().saturating_sub(took);
+        self.give_up_time.set(left);
     }
 
     pub(super) fn take_spell(&self) -> Spell {
@@ -249,6 +268,7 @@ pub fn run(setup: Setup, events: impl Fn(Event)) {
         clock,
         request_ids: RequestIds::new(),
         spells: RefCell::default(),
+        give_up_time: Cell::new(GIVE_UP_TIME),
         draining: Cell::new(false),
         connections: Cell::new(0),
         when_empty: RefCell::new(None),
@@ -530,6 +550,7 @@ async fn sweep(worker: Rc<Worker>) {
         let passed = worker.clock.now().saturating_duration_since(began);
         let due = u64::try_from(passed.as_nanos() / TICK.as_nanos()).unwrap_or(u64::MAX);
         while worker.deadlines.now() < due {
+            worker.give_up_time.set(GIVE_UP_TIME);
             worker.deadlines.tick();
             if worker.deadlines.now().is_multiple_of(SWEEP_EVERY_TICKS) {
                 let served = worker.served();

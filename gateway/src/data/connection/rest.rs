@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use runtime::{Buf, Deadline, Expiry, Reader, Socket};
+use runtime::{Buf, Deadline, Expiry, Reader, Socket, TICK};
 
-use super::{BUFFER_TIME, ClientWriter, Connection, first_byte_timeout};
+use super::{BUFFER_TIME, ClientWriter, Connection, first_byte_timeout, ticks};
 use crate::data::Why;
 use crate::data::client::text_of;
 use crate::data::fairness::Fairness;
@@ -25,19 +25,29 @@ pub(super) struct Resting {
     pub(super) deadline: Deadline<Why>,
     pub(super) trusted: bool,
     pub(super) has_served: bool,
+    /// Tick at which the wait for a request began.
+    pub(super) idle_from: u32,
 }
 
 impl Resting {
     /// Waits until there is something to read, without a buffer. No `async fn`, whose future would hold more.
     pub(super) fn stirs(&self) -> impl Future<Output = io::Result<()>> {
         let timeout = first_byte_timeout(&self.listener, self.has_served);
-        let left = timeout.saturating_sub(BUFFER_TIME);
+        let left = timeout.saturating_sub(TICK.saturating_mul(self.waited()));
         self.deadline.set(left, Expiry::EndReads, Why::Idle);
         self.socket.readable()
     }
 
+    /// Ticks since the wait for a request began.
+    fn waited(&self) -> u32 {
+        ticks(&self.deadline).wrapping_sub(self.idle_from)
+    }
+
     /// The connection, ready to read and to serve.
     pub(super) fn wake(self) -> Box<Connection> {
+        // On epoll a read that is given up costs nothing.
+        let was_short = TICK.saturating_mul(self.waited()) < BUFFER_TIME;
+        let reads_ahead = was_short || monoio::utils::is_legacy();
         let Self {
             worker,
             listener,
@@ -47,6 +57,7 @@ impl Resting {
             deadline,
             trusted,
             has_served,
+            idle_from,
         } = self;
         let client = client_of(proxied.as_deref().unwrap_or(&peer).ip());
         let served = worker.served();
@@ -58,6 +69,8 @@ impl Resting {
             client_key: plan.hasher.address(client, plan.client_ip.ipv6_prefix),
             client_text: text_of(client),
             has_served,
+            reads_ahead,
+            idle_from,
             reader: Reader::new(Rc::clone(&socket)),
             body_deadline: worker.deadlines.register(Rc::clone(&socket), Why::Busy),
             writer: ClientWriter {
@@ -89,6 +102,7 @@ impl Connection {
             proxied,
             trusted,
             has_served,
+            idle_from,
             writer,
             ..
         } = *self;
@@ -104,6 +118,7 @@ impl Connection {
             deadline,
             trusted,
             has_served,
+            idle_from,
         }
     }
 }

@@ -371,6 +371,7 @@ impl Exchange<'_> {
             body_deadline,
             listener,
             worker,
+            reads_ahead,
             ..
         } = connection;
         let Lease {
@@ -391,7 +392,7 @@ impl Exchange<'_> {
                 worker,
                 progress,
                 expect_continue: request.expect_continue,
-                is_last: !request.keep_alive,
+                reads_ahead: request.keep_alive && *reads_ahead,
                 waited: 0,
             }
             .run(first)

@@ -7,11 +7,13 @@ use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use runtime::{Buf, Reader, SMALL_BYTES};
+use runtime::{Buf, Deadline, Expiry, Reader, SMALL_BYTES};
 
 use super::download::{Download, context_of};
+use super::upload::GONE_EVERY;
 use super::{Exchange, Finished, RESPONSE_LIMITS};
 use crate::config::ResponseFaults;
+use crate::data::Why;
 use crate::data::codec::{BodyFraming, HeadScanner, ResponseHead, Version, parse_response};
 use crate::data::connection::Connection;
 use crate::data::error::{Error, Fault, client_end};
@@ -30,14 +32,28 @@ pub(super) enum Short {
 enum Heard {
     Upstream(io::Result<usize>),
     Client(io::Result<usize>),
+    /// Nothing for so long that the client must be looked for.
+    Nothing,
 }
 
-/// Waits for the upstream's bytes, with an eye on the client.
-fn hear(upstream: &mut Reader, client: &mut Reader, cx: &mut Context<'_>) -> Poll<Heard> {
+/// Waits for the upstream's bytes, with an eye on the client, which is read from only where the next request is read ahead.
+fn hear(
+    upstream: &mut Reader,
+    client: &mut Reader,
+    reads_ahead: bool,
+    deadline: &Deadline<Why>,
+    cx: &mut Context<'_>,
+) -> Poll<Heard> {
     if let Poll::Ready(filled) = upstream.poll_fill(cx) {
         return Poll::Ready(Heard::Upstream(filled));
     }
-    client.poll_fill(cx).map(Heard::Client)
+    if reads_ahead {
+        return client.poll_fill(cx).map(Heard::Client);
+    }
+    match deadline.take_woken() {
+        true => Poll::Ready(Heard::Nothing),
+        false => Poll::Pending,
+    }
 }
 
 impl Exchange<'_> {
@@ -70,11 +86,21 @@ impl Exchange<'_> {
             return Ok(Short::Open(None));
         }
         self.progress.uploaded.set(true);
-        let heard = poll_fn(|cx| hear(&mut lease.reader, &mut connection.reader, cx)).await;
+        let Connection {
+            reader,
+            body_deadline,
+            reads_ahead,
+            ..
+        } = &mut *connection;
+        if !*reads_ahead {
+            body_deadline.set(GONE_EVERY, Expiry::Wake, Why::Busy);
+        }
+        let upstream = &mut lease.reader;
+        let heard = poll_fn(|cx| hear(upstream, reader, *reads_ahead, body_deadline, cx)).await;
         match heard {
             Heard::Upstream(Ok(count)) if count > 0 => self.pass_whole(connection, lease),
             // Whoever reads again meets the same end.
-            Heard::Upstream(_) => Ok(Short::Open(None)),
+            Heard::Upstream(_) | Heard::Nothing => Ok(Short::Open(None)),
             Heard::Client(filled) => Self::heard_client(connection, filled),
         }
     }

@@ -17,7 +17,7 @@ use crate::data::plan::ListenerPlan;
 use crate::data::worker::Worker;
 
 /// How often a client is looked for while the upstream works and no read watches: it is to be missed within a second.
-const GONE_EVERY: Duration = Duration::from_millis(500);
+pub(super) const GONE_EVERY: Duration = Duration::from_millis(500);
 
 /// Why the way up ended before the way down.
 pub(super) enum Stopped {
@@ -40,8 +40,8 @@ pub(super) struct Upload<'a> {
     pub(super) worker: &'a Worker,
     pub(super) progress: &'a Progress,
     pub(super) expect_continue: bool,
-    /// No request follows this one.
-    pub(super) is_last: bool,
+    /// The next request is read for meanwhile: not where none follows.
+    pub(super) reads_ahead: bool,
     /// Ticks for which the client was waited for.
     pub(super) waited: u64,
 }
@@ -149,10 +149,10 @@ impl Upload<'_> {
     }
 
     /// Waits for the client to leave; never for anything else. The read that watches is the next request's, so there is none
-    /// where no request will come: it would have to be cancelled.
+    /// where none will come, or not soon: it would have to be cancelled.
     async fn watch(self) -> Result<Never, Stopped> {
         let config = &self.listener.config;
-        let reads = !self.is_last && self.reader.data().is_empty();
+        let reads = self.reads_ahead && self.reader.data().is_empty();
         if self.reader.is_armed() || reads {
             match self.reader.fill().await {
                 // A half-closed client still gets its answer.
