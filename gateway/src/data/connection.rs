@@ -36,6 +36,8 @@ const LINGER_BYTES_MAX: usize = 64 * 1024;
 const OUT_BYTES_MAX: usize = runtime::MEDIUM_BYTES;
 /// After this long without a request the connection gives its buffer back and waits for readiness instead.
 const BUFFER_TIME: Duration = Duration::from_secs(1);
+/// Lengths of the further moments, a tick apart.
+const PAUSES: u16 = 10;
 /// A request may be this slow at first without being measured against a minimum rate.
 const RATE_GRACE: Duration = Duration::from_secs(10);
 
@@ -360,11 +362,13 @@ impl Connection {
     /// Waits for the first bytes of a request with a read under way, for a moment.
     async fn wait(&mut self) -> Waited {
         self.idle_from = ticks(&self.writer.deadline);
+        let mut further = 0;
         let filled = loop {
             let left = self.idle_left();
-            let (deadline, rests) = (&self.writer.deadline, left > BUFFER_TIME);
+            let pause = BUFFER_TIME + TICK * further;
+            let (deadline, rests) = (&self.writer.deadline, left > pause);
             if rests {
-                deadline.set(BUFFER_TIME, Expiry::Wake, Why::Idle);
+                deadline.set(pause, Expiry::Wake, Why::Idle);
             } else {
                 deadline.set(left, Expiry::EndReads, Why::Idle);
             }
@@ -378,8 +382,10 @@ impl Connection {
             if let Some(filled) = filled {
                 break filled;
             }
-            // Where too many fall idle at once the buffer stays for another moment.
+            // Where too many fall idle at once the buffer stays for another moment, which is not of one length for all of them:
+            // else they would come back together, and each time but a few would have their turn.
             let Some(giving_up) = self.worker.may_give_up() else {
+                further = u32::from(self.peer.port() % PAUSES);
                 continue;
             };
             let mut began = Some(giving_up);
@@ -470,7 +476,8 @@ impl Connection {
                 return Some(next);
             }
             self.has_served = true;
-            if self.writer.out.len() > OUT_BYTES_MAX && self.writer.flush().await.is_err() {
+            let is_due = self.writer.out.len() > OUT_BYTES_MAX || self.fairness.waits_next();
+            if is_due && self.flush().await.is_err() {
                 return Some(Next::Close);
             }
             self.fairness.turn().await;
@@ -497,10 +504,7 @@ impl Connection {
             if !nothing_yet || self.reads_ahead || !may_rest(&self.listener) {
                 self.reader.arm();
             }
-            if !self.writer.out.is_empty()
-                && let Err(error) = self.writer.flush().await
-            {
-                request::count_timeout(self, &error);
+            if !self.writer.out.is_empty() && self.flush().await.is_err() {
                 return Err(HeadEnd::Closed);
             }
             if nothing_yet {
@@ -522,6 +526,16 @@ impl Connection {
                 Err(_reset) => return Err(HeadEnd::Closed),
             }
         }
+    }
+
+    /// Sends answers to requests that are counted already.
+    async fn flush(&mut self) -> Result<(), Error> {
+        let flushed = self.writer.flush().await;
+        if let Err(error) = &flushed {
+            request::count_timeout(self, error);
+            self.worker.metrics.rejected(error.name());
+        }
+        flushed
     }
 
     fn cut_head(&self) -> HeadEnd {

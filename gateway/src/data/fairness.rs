@@ -16,6 +16,11 @@ pub(super) struct Fairness {
 }
 
 impl Fairness {
+    /// The next round waits.
+    pub(super) fn waits_next(&self) -> bool {
+        self.rounds + 1 >= ROUNDS_MAX && monoio::utils::is_legacy()
+    }
+
     /// One more round; now and then, on epoll, others have theirs.
     pub(super) async fn turn(&mut self) {
         self.rounds += 1;

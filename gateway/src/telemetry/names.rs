@@ -56,7 +56,7 @@ macro_rules! metrics {
 metrics! {
     SERVER_REQUEST_DURATION = Histogram "http_server_request_duration_seconds"
         ["http_route", "http_request_method", "http_response_status_code"]
-        "From the first byte of a request to the end of its response.";
+        "From the first byte of a request until its response is sent, or about to be where it came whole.";
     SERVER_ACTIVE_REQUESTS = Gauge "http_server_active_requests" []
         "Requests being served.";
     CLIENT_REQUEST_DURATION = Histogram "http_client_request_duration_seconds" ["upstream"]

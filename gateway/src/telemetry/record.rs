@@ -36,7 +36,7 @@ const IP_BYTES: usize = 1 + 16;
 pub struct AccessRecord<'a> {
     /// Start of the request in Unix time, in microseconds.
     pub unix_us: u64,
-    /// From its first byte to the end of its response.
+    /// From its first byte until its response is sent, or about to be where it came whole.
     pub duration: Duration,
     /// Method as received.
     pub method: &'a [u8],

@@ -55,6 +55,7 @@ mod robustness;
 mod routes_explained;
 mod routing;
 mod security_headers;
+mod short_way;
 mod startup;
 mod steering;
 mod streaming;

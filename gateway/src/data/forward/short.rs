@@ -100,8 +100,9 @@ impl Exchange<'_> {
         match heard {
             Heard::Upstream(Ok(count)) if count > 0 => self.pass_whole(connection, lease),
             // Whoever reads again meets the same end.
-            Heard::Upstream(_) | Heard::Nothing => Ok(Short::Open(None)),
+            Heard::Upstream(_) => Ok(Short::Open(None)),
             Heard::Client(filled) => Self::heard_client(connection, filled),
+            Heard::Nothing => Self::look_for_client(connection),
         }
     }
 
@@ -113,6 +114,17 @@ impl Exchange<'_> {
             // A half-closed client still gets its answer, and a draining worker may have made the end itself.
             Ok(_) if !connection.listener.config.abort_on_client_fin || worker.is_draining() => {}
             _ => return Err(client_end(connection.body_deadline.fired())),
+        }
+        Ok(Short::Open(None))
+    }
+
+    /// Looks for a client that is not read from, as the long way does from here on.
+    #[cold]
+    fn look_for_client(connection: &Connection) -> Result<Short, Error> {
+        let heeds_end =
+            connection.listener.config.abort_on_client_fin && !connection.worker.is_draining();
+        if connection.reader.socket().is_gone(heeds_end) {
+            return Err(client_end(connection.body_deadline.fired()));
         }
         Ok(Short::Open(None))
     }
