@@ -33,7 +33,7 @@ bench: ## the benchmarks
 
 peers: build ## ringgate beside nginx, HAProxy, Envoy, pingora and others: some 40 minutes, an hour from nothing
 	bench/peers/install
-	bench/peers/run
+	bench/peers/run $(ARGS)
 
 soak: build ## load, hostile clients, fuzzing, WebSocket cases: what takes minutes
 	scripts/soak
