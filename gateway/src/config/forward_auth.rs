@@ -18,6 +18,8 @@ use super::respond::OWN_FIELDS;
 use super::rewrite::OWN_REQUEST_FIELDS;
 use super::section::{Located, Section};
 
+/// Longest challenge in characters.
+const CHALLENGE_MAX: usize = 256;
 /// Most names of fields in one list.
 const NAMES_MAX: usize = 32;
 
@@ -44,6 +46,8 @@ pub struct ForwardAuthConfig {
     pub plan: Option<String>,
     /// What of a request is a credential, and so taken out.
     pub credentials: Vec<CredentialPlace>,
+    /// What a 401 asks for that does not say so itself: the value of `WWW-Authenticate`.
+    pub challenge: String,
     /// The question and its answer, all tries together, take no longer.
     pub timeout: Duration,
     /// Longest body of an answer that is passed on.
@@ -92,7 +96,7 @@ pub enum AskTarget {
 
 pub(super) static KEYS: Keys = Keys {
     header: "[forward_auth.NAME]",
-    text: "A server of yours that judges callers: each request of a route whose `auth` names it is asked about by a subrequest. Its 2xx lets the request in; its 401, 403 or redirect is what the client gets; other 4xx are 403; whatever else comes, or nothing, is for `on_error`. More in [auth.md](auth.md#forward-authentication). Costs a round trip, and what it takes to make a small request of the upstream.",
+    text: "A server of yours that judges callers: each request of a route whose `auth` names it is asked about by a subrequest. Its 2xx lets the request in; its 401, 403 or redirect is what the client gets; other 3xx and 4xx are 403; 5xx, what is no HTTP, or nothing is for `on_error`. More in [auth.md](auth.md#forward-authentication). Costs a round trip, and what it takes to make a small request of the upstream.",
     rows: &[
         &UPSTREAM,
         &METHOD,
@@ -105,6 +109,7 @@ pub(super) static KEYS: Keys = Keys {
         &GROUPS_HEADER,
         &PLAN_HEADER,
         &COOKIE,
+        &CHALLENGE,
         &TIMEOUT,
         &MAX_BODY,
         &ON_ERROR,
@@ -217,6 +222,17 @@ static COOKIE: Optional<Text<String>> = Optional {
     text: "A cookie that is for this authenticator alone: it is taken out of the request, as `authorization` is where that is sent along.",
 };
 
+static CHALLENGE: Optional<Text<String>> = Optional {
+    name: "challenge",
+    kind: Text {
+        expects: "a challenge such as 'Bearer realm=\"sso\"'",
+        parse: parse_challenge,
+        show: String::clone,
+    },
+    absent: "by what is sent: `Bearer`, else `Cookie`, else `ApiKey`, with the name as realm",
+    text: "The `WWW-Authenticate` of a 401 in whose answer the authenticator has none, since every 401 has to have one (RFC 9110, 15.5.2). By default the scheme is `Bearer` where `authorization` is sent along, `Cookie` where `cookie` is. One that it has goes on as it is.",
+};
+
 static TIMEOUT: Key<Time> = Key {
     name: "timeout",
     kind: Time {
@@ -240,7 +256,7 @@ static ON_ERROR: Key<Word<bool>> = Key {
         words: &[("deny", false), ("allow", true)],
     },
     default: false,
-    text: "What becomes of requests that nobody has judged: no endpoint, no answer in time, a broken one, or a status other than 2xx, 3xx and 4xx. \"deny\": 503. \"allow\": they are let in as nobody's and counted; whoever can make the authenticator fail is in.",
+    text: "What becomes of requests that nobody has judged: no endpoint, no answer in time, a broken one, or a 5xx. \"deny\": 503. \"allow\": they are let in as nobody's and counted; whoever can make the authenticator fail is in.",
 };
 
 fn parse_target(text: &str) -> Result<String, String> {
@@ -249,6 +265,18 @@ fn parse_target(text: &str) -> Result<String, String> {
     if !path.starts_with('/') || !path.bytes().chain(query.bytes()).all(fits) {
         return Err(format!(
             "`{text}` is not a path; write one such as \"/verify\", of visible ASCII"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// A challenge (RFC 9110, 11.3): a scheme and what is behind it, on one line.
+fn parse_challenge(text: &str) -> Result<String, String> {
+    let scheme = text.split(' ').next().unwrap_or_default();
+    let is_line = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+    if token(scheme, scheme).is_err() || !text.bytes().all(is_line) || text.len() > CHALLENGE_MAX {
+        return Err(format!(
+            "`{text}` is not a challenge; write a scheme and its parameters, such as 'Bearer realm=\"sso\"', in at most {CHALLENGE_MAX} characters of visible ASCII"
         ));
     }
     Ok(text.to_owned())
@@ -281,6 +309,36 @@ fn names(
     list.into_iter().map(|name| name.value).collect()
 }
 
+/// The challenge of the section called `name`, which sends `send` along.
+fn read_challenge(section: &Section<'_>, name: &str, send: &[String]) -> String {
+    let sends = |field: &str| send.iter().any(|each| each == field);
+    let scheme = match sends("authorization") {
+        true => "Bearer",
+        false if sends("cookie") => "Cookie",
+        false => "ApiKey",
+    };
+    let written = section.find(&CHALLENGE).map(|challenge| challenge.value);
+    written.unwrap_or_else(|| format!("{scheme} realm=\"{name}\""))
+}
+
+/// The index of the upstream that is asked; `None`: a problem was noted.
+fn read_upstream(
+    section: &Section<'_>,
+    upstreams: &[UpstreamConfig],
+    indices: &BTreeMap<&str, usize>,
+) -> Option<usize> {
+    let name = section.require(&UPSTREAM)?;
+    let index = super::routes::resolve(section, UPSTREAM.name, "upstream", &name, indices)?;
+    if upstreams[index].proxy_protocol != ProxyProtocol::Off {
+        let message = format!(
+            "connections to {} say whose they are (`proxy_protocol`), which one that asks for many clients cannot; give the authenticator an upstream of its own",
+            name.shown()
+        );
+        section.problem_at(name.at, UPSTREAM.name, message);
+    }
+    Some(index)
+}
+
 /// Reads every section; `upstreams`: with their indices.
 pub(super) fn read(
     sections: Vec<(Located<String>, Section<'_>)>,
@@ -293,18 +351,7 @@ pub(super) fn read(
         .zip(0..)
         .collect();
     for (name, section) in sections {
-        let upstream = section.require(&UPSTREAM).and_then(|name| {
-            let index =
-                super::routes::resolve(&section, UPSTREAM.name, "upstream", &name, &indices)?;
-            if upstreams[index].proxy_protocol != ProxyProtocol::Off {
-                let message = format!(
-                    "connections to {} say whose they are (`proxy_protocol`), which one that asks for many clients cannot; give the authenticator an upstream of its own",
-                    name.shown()
-                );
-                section.problem_at(name.at, UPSTREAM.name, message);
-            }
-            Some(index)
-        });
+        let upstream = read_upstream(&section, upstreams, &indices);
         let (path, prefix) = (section.find(&PATH), section.find(&PATH_PREFIX));
         if path.is_some() && prefix.is_some() {
             let message = "write either `path` or `path_prefix`, not both";
@@ -325,6 +372,7 @@ pub(super) fn read(
         let send = names(&section, &SEND_HEADERS, &default, not_sent);
         let authorization = CredentialPlace::Header("authorization".to_owned());
         let sends_authorization = send.iter().any(|name| name == "authorization");
+        let challenge = read_challenge(&section, &name.value, &send);
         let cookie = section.find(&COOKIE).map(|name| name.value);
         let credentials = sends_authorization.then_some(authorization);
         let config = ForwardAuthConfig {
@@ -346,6 +394,7 @@ pub(super) fn read(
                 .into_iter()
                 .chain(cookie.map(CredentialPlace::Cookie))
                 .collect(),
+            challenge,
             timeout: section.get(&TIMEOUT),
             max_body: section.get(&MAX_BODY),
             lets_in: section.get(&ON_ERROR),

@@ -216,6 +216,8 @@ kinds! {
         UpstreamIdle = "upstream_idle",
         /// A whole exchange.
         Route = "route",
+        /// A question to an authenticator elsewhere and its answer.
+        Auth = "auth",
         /// The drain.
         Drain = "drain",
     }

@@ -80,7 +80,7 @@ metrics! {
     COUNTED_ONLY = Counter "ringgate_counted_only_total" ["listener", "reason"]
         "Requests served although they break a rule, since the listener only counts it (`count_only`).";
     TIMEOUTS = Counter "ringgate_timeouts_total" ["kind"]
-        "Deadlines passed.";
+        "Deadlines passed; `auth` is that of a question to an authenticator elsewhere.";
     RATELIMIT_DECISIONS = Counter "ringgate_ratelimit_decisions_total" ["limit", "outcome"]
         "Decisions of limits.";
     RATELIMIT_KEYS = Gauge "ringgate_ratelimit_keys" ["limit"]

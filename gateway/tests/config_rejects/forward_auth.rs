@@ -43,6 +43,10 @@ rejects! {
         ["7:15: error: forward_auth.gate.path_prefix: write either `path` or `path_prefix`, not both"];
     a_target_that_splits_the_request(GATE, r#"path = "/a HTTP/1.1\r\nX: y""#) =>
         [r#"6:8: error: forward_auth.gate.path: `/a HTTP/1.1\r\nX: y` is not a path; write one such as \"/verify\", of visible ASCII"#];
+    a_challenge_that_is_none(GATE, r#"challenge = "Bearer\r\nX: y""#) =>
+        [r#"6:13: error: forward_auth.gate.challenge: `Bearer\r\nX: y` is not a challenge; write a scheme and its parameters, such as \'Bearer realm=\"sso\"\', in at most 256 characters of visible ASCII"#];
+    a_challenge_without_a_scheme(GATE, r#"challenge = " realm=x""#) =>
+        [r#"6:13: error: forward_auth.gate.challenge: ` realm=x` is not a challenge; write a scheme and its parameters, such as 'Bearer realm="sso"', in at most 256 characters of visible ASCII"#];
     a_method_that_carries_a_body(GATE, r#"method = "PUT""#) =>
         [r#"6:10: error: forward_auth.gate.method: `PUT` is not one of "GET", "HEAD" or "POST""#];
     fields_of_the_hop_that_are_sent_along(GATE, r#"send_headers = ["Host", "transfer-encoding", "x-forwarded-uri", "a b"]"#) =>

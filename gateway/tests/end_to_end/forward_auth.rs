@@ -158,9 +158,9 @@ fn bodies(driver: Driver) {
     }
 }
 
-fn refusals(driver: Driver) {
-    let up = echo();
-    let answers: [(&str, u16, &str, &[u8]); 6] = [
+/// Answers that refuse, each with status, reason and body of what the client gets.
+fn answers_that_refuse() -> [(&'static str, u16, &'static str, &'static [u8]); 9] {
+    [
         (
             "HTTP/1.1 401 No\r\nWWW-Authenticate: Bearer realm=\"sso\"\r\nContent-Type: text/x-mine\r\nX-Inner: 1\r\nContent-Length: 4\r\n\r\nwho?",
             401,
@@ -197,8 +197,31 @@ fn refusals(driver: Driver) {
             "auth_refused",
             b"",
         ),
-    ];
-    for (answer, status, reason, body) in answers {
+        // Neither lets in where `on_error` would: a client may be able to ask for them.
+        (
+            "HTTP/1.1 304 Same\r\nLocation: /x\r\n\r\n",
+            403,
+            "auth_refused",
+            b"",
+        ),
+        (
+            "HTTP/1.1 300 Choose\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n",
+            403,
+            "auth_refused",
+            b"",
+        ),
+        (
+            "HTTP/1.1 302 Where\r\nContent-Length: 0\r\n\r\n",
+            403,
+            "auth_refused",
+            b"",
+        ),
+    ]
+}
+
+fn refusals(driver: Driver) {
+    let up = echo();
+    for (answer, status, reason, body) in answers_that_refuse() {
         let sso = saying(answer);
         let gateway = start(driver, &up, &sso, "on_error = \"allow\"", "");
         let mut client = Client::connect(gateway.address);
@@ -232,6 +255,45 @@ fn refusals(driver: Driver) {
         assert_eq!(outcomes(&gateway), [0.0, 4.0, 0.0, 0.0]);
     }
     assert_eq!(up.requests(), 0);
+}
+
+fn challenged(driver: Driver) {
+    let up = echo();
+    let silent = "HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n";
+    let own = "HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=\"sso\"\r\nWWW-Authenticate: Negotiate\r\nContent-Length: 0\r\n\r\n";
+    let basic = "challenge = 'Basic realm=\"corp\", charset=\"UTF-8\"'";
+    let unsent = "pass_response_headers = [\"content-type\"]";
+    for (answer, lines, told) in [
+        (silent, "", &["Bearer realm=\"gate\""][..]),
+        (
+            silent,
+            "send_headers = [\"cookie\"]",
+            &["Cookie realm=\"gate\""],
+        ),
+        (
+            silent,
+            "send_headers = [\"x-key\"]",
+            &["ApiKey realm=\"gate\""],
+        ),
+        (silent, basic, &["Basic realm=\"corp\", charset=\"UTF-8\""]),
+        (own, basic, &["Basic realm=\"sso\"", "Negotiate"]),
+        // Its own is not to be told; there has to be one.
+        (own, unsent, &["Bearer realm=\"gate\""]),
+    ] {
+        let sso = saying(answer);
+        let gateway = start(driver, &up, &sso, lines, "");
+        let mut client = Client::connect(gateway.address);
+        client.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n");
+        let refused = client.response();
+        assert_eq!(refused.status, 401);
+        assert_eq!(refused.values("www-authenticate"), told, "{lines}");
+        client.send("HEAD / HTTP/1.1\r\nHost: t\r\n\r\n");
+        let refused = client.response_to_head();
+        assert_eq!(refused.values("www-authenticate"), told, "{lines}");
+    }
+    let sso = saying("HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n");
+    let forbidden = ask(&start(driver, &up, &sso, basic, ""), "");
+    assert!(forbidden.values("www-authenticate").is_empty());
 }
 
 fn callers(driver: Driver) {
@@ -347,8 +409,11 @@ fn beside_keys(driver: Driver) {
     for fields in ["", "X-Api-Key: wrong\r\n"] {
         let refused = ask(&gateway, fields);
         assert_eq!(refused.status, 401);
-        // What else would have let it in.
-        assert_eq!(refused.value("www-authenticate"), "ApiKey realm=\"keys\"");
+        // What would have let it in: each of them says so.
+        assert_eq!(
+            refused.values("www-authenticate"),
+            ["ApiKey realm=\"keys\"", "Bearer realm=\"gate\""]
+        );
     }
     assert_eq!(sso.requests(), 2);
     let gateway = starting("auth = [\"gate\", \"keys\"]");
@@ -399,6 +464,10 @@ on_both_drivers! {
 
     fn its_refusals_and_redirects_are_what_the_client_gets(driver) {
         refusals(driver);
+    }
+
+    fn a_401_of_its_has_a_challenge_whether_it_says_one_or_not(driver) {
+        challenged(driver);
     }
 
     fn the_consumer_it_names_counts_in_limits_and_nobody_can_pose_as_one(driver) {

@@ -54,6 +54,12 @@ impl Refusal {
         }
     }
 
+    /// Whether the client gets a field called `name`.
+    pub(in crate::data) fn has(&self, name: &[u8]) -> bool {
+        let mut names = self.fields.iter().map(|(name, _)| name);
+        names.any(|each| each.eq_ignore_ascii_case(name))
+    }
+
     /// The body is not there: its fields go, too.
     pub(in crate::data) fn without_body(mut self) -> Self {
         self.body = None;
@@ -89,17 +95,22 @@ pub(in crate::data) fn judge(
                     && is_passed(field.name.of(head))
                     && is_value(field.value.of(head))
             });
-            Answered::WithBody(Refusal {
+            let refusal = Refusal {
                 status,
                 fields: kept
                     .map(|field| (field.name.of(head).into(), field.value.of(head).into()))
                     .collect(),
                 body: None,
-            })
+            };
+            // A redirect that does not say where to leads the client nowhere.
+            if matches!(status, 300..=399) && !refusal.has(b"location") {
+                return Answered::Forbidden("auth_refused");
+            }
+            Answered::WithBody(refusal)
         }
         // It was understood and refused, whatever is wrong with it: a request that can be made so must not get in where
-        // `on_error` lets in.
-        400..=499 => Answered::Forbidden("auth_refused"),
+        // `on_error` lets in. So can one that gets 304, where its conditional fields are sent along.
+        300..=499 => Answered::Forbidden("auth_refused"),
         _ => Answered::Final(Verdict::Silent("auth_answer")),
     }
 }
@@ -312,15 +323,35 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_no_answer_is_for_on_error() {
-        for status in [400, 404, 407, 418, 429, 431] {
-            let answer = judged(&format!("HTTP/1.1 {status} No\n"));
+    fn a_redirect_that_does_not_say_where_to_is_a_refusal() {
+        for status in [301, 302, 303, 307, 308] {
+            let there = judged(&format!("HTTP/1.1 {status} Go\nLocation: /x\n"));
             assert!(
-                matches!(answer, Answered::Forbidden("auth_refused")),
-                "{status}"
+                matches!(there, Answered::WithBody(Refusal { status: told, .. }) if told == status)
             );
+            for field in ["", "Connection: location\nLocation: /x\n"] {
+                let nowhere = judged(&format!("HTTP/1.1 {status} Go\n{field}"));
+                assert!(
+                    matches!(nowhere, Answered::Forbidden("auth_refused")),
+                    "{status} {field}"
+                );
+            }
         }
-        for status in [300, 304, 305, 500, 503, 599] {
+    }
+
+    #[test]
+    fn only_what_is_no_answer_is_for_on_error() {
+        // A multiple choice, a page that has not changed and a proxy to use judge nobody, and let nobody in.
+        for status in [300, 304, 305, 306, 310, 399, 400, 404, 407, 418, 429, 431] {
+            for field in ["", "Location: /x\n"] {
+                let answer = judged(&format!("HTTP/1.1 {status} No\n{field}"));
+                assert!(
+                    matches!(answer, Answered::Forbidden("auth_refused")),
+                    "{status} {field}"
+                );
+            }
+        }
+        for status in [500, 503, 599] {
             let answer = judged(&format!("HTTP/1.1 {status} No\n"));
             let silent = matches!(answer, Answered::Final(Verdict::Silent("auth_answer")));
             assert!(silent, "{status}");

@@ -208,6 +208,7 @@ impl AuthPlan {
             AuthenticatorKind::Basic(basic) => {
                 format!("Basic realm=\"{}\", charset=\"UTF-8\"", basic.realm)
             }
+            AuthenticatorKind::Forward(forward) => forward.challenge.clone(),
             _ => format!("{scheme} realm=\"{}\"", config.name),
         };
         Self {
@@ -592,14 +593,17 @@ fn unless_let_in(plan: &AuthPlan, told: &Verdict) -> Result<Option<Caller>, Erro
     })
 }
 
-/// The `WWW-Authenticate` lines of a 401 (RFC 9110, 11.6.1): one for each authenticator of the route.
+/// The `WWW-Authenticate` lines of a 401 (RFC 9110, 11.6.1): one for each authenticator of the route, but for the one whose
+/// answer `passed` is, where that says so itself.
 pub(in crate::data) fn challenges(
     access: &AccessConfig,
     plans: &[AuthPlan],
     denied: Denied,
+    passed: Option<&Refusal>,
 ) -> Vec<u8> {
     let mut lines = String::new();
-    let own = |index: &&usize| !matches!(plans[**index].known, Known::Elsewhere(_));
+    let is_said = passed.is_some_and(|refusal| refusal.has(b"www-authenticate"));
+    let own = |index: &&usize| !is_said || !matches!(plans[**index].known, Known::Elsewhere(_));
     for &index in access.auth.iter().filter(own) {
         lines += "WWW-Authenticate: ";
         lines += &plans[index].challenge;

@@ -27,6 +27,7 @@ use crate::data::log::Record;
 use crate::data::request::Scratch;
 use crate::data::upstream::{Lease, LeaseError, Met, Pool};
 use crate::data::worker::Served;
+use crate::telemetry::Timeout;
 
 /// Asks the authenticator of `config` about the request of `record`, and hears what it says.
 ///
@@ -89,8 +90,13 @@ pub(in crate::data) async fn ask(
     if let Some(fault) = error.upstream() {
         worker.metrics.upstream_failed(upstream, fault);
     }
-    if let Some(kind) = error.timeout() {
-        worker.metrics.timed_out(kind);
+    match error {
+        // The time of the route has not begun yet: this was the question's.
+        Error::RouteTimeout => worker.metrics.timed_out(Timeout::Auth),
+        _ => error
+            .timeout()
+            .into_iter()
+            .for_each(|kind| worker.metrics.timed_out(kind)),
     }
     Ok(Verdict::Silent(match error {
         // It has not failed: there are more questions than it is to get. Whoever asks many must not get in by that.

@@ -420,12 +420,13 @@ pub(in crate::data) fn challenges(plan: &Plan, record: &Record, error: &Error) -
     match (error, record.route) {
         (Error::Unauthorized(denied), Some(route)) => {
             let access = &plan.routes[route].config.access;
-            auth::challenges(access, &plan.authenticators, *denied)
+            auth::challenges(access, &plan.authenticators, *denied, None)
         }
-        // What else than the authenticator that was asked would let it in.
-        (Error::AuthRefused(401, _), Some(route)) => {
+        // What else than the authenticator that was asked would let it in; RFC 9110, 15.5.2 asks for one in any case.
+        (Error::AuthRefused(401, refusal), Some(route)) => {
             let access = &plan.routes[route].config.access;
-            auth::challenges(access, &plan.authenticators, Denied::NOTHING)
+            let (plans, refusal) = (&plan.authenticators, Some(&**refusal));
+            auth::challenges(access, plans, Denied::NOTHING, refusal)
         }
         (&Error::Filtered(filter, refused), _) => plan.filters[filter].lines(refused).to_vec(),
         _ => Vec::new(),
