@@ -78,7 +78,7 @@ static FORMAT: Key<Word<LogFormat>> = Key {
         ],
     },
     default: LogFormat::Json,
-    text: "How a record is written: JSON with OpenTelemetry's names, or a line as Apache and nginx write it.",
+    text: "How a record is written: JSON with OpenTelemetry's names, or a line as Apache and nginx write it, with `-` for what is not known and `\\xHH` for what is not printable. Of what could not be read as a request its `\"-\"` is all.",
 };
 
 pub(super) static CLIENT_IP_KEYS: Keys = Keys {

@@ -86,6 +86,45 @@ on_both_drivers! {
         assert!(record["timestamp"].as_str().unwrap().ends_with('Z'));
     }
 
+    fn a_combined_line_of_what_is_no_request_has_dashes_and_nothing_of_the_client(driver) {
+        let folder = Folder::new();
+        let path = folder.path().join("access");
+        let gateway = Launch::new(driver)
+            .access_log(&format!("path = \"{}\"\nformat = \"combined\"\n", path.display()))
+            .rest("[[routes]]\nname = \"own\"\nrespond = {}\n")
+            .start();
+        let hostile: [&[u8]; 6] = [
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+            b"GET /\x1b[31mred HTTP/1.1\r\nHost: t\r\n\r\n",
+            b"GET /?key=secret HTTP/1.1\r\nHost: t\r\nUser-Agent: \x1b]0;owned\x07\r\n\r\n",
+            b"GET /?key=secret\"quote HTTP/1.1\r\nBad name: x\r\n\r\n",
+            b"G\"T / HTTP/1.1\r\nHost: t\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: t\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        ];
+        for bytes in hostile {
+            let mut client = Client::connect(gateway.address);
+            client.send(bytes);
+            assert_eq!(client.response().status, 400, "{}", bytes.escape_ascii());
+        }
+        assert_eq!(gateway.get("/fine").status, 200);
+        let text = eventually("all lines", || {
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            (text.matches('\n').count() == hostile.len() + 1).then_some(text)
+        });
+        // Each worker hands its lines over by itself.
+        let (fine, others): (Vec<&str>, Vec<&str>) =
+            text.lines().partition(|line| line.contains("/fine"));
+        for line in others {
+            let (before, after) = line.split_once("] ").unwrap();
+            assert!(before.starts_with("127.0.0.1 - - ["), "{line}");
+            assert!(after.starts_with("\"-\" 400 ") && after.ends_with(" \"-\" \"-\""), "{line}");
+        }
+        let of_fine = "] \"GET /fine HTTP/1.1\" 200 0 \"-\" ";
+        assert!(fine.len() == 1 && fine[0].contains(of_fine), "{fine:?}");
+        assert!(text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n')), "{text}");
+        assert!(!text.contains("secret"), "{text}");
+    }
+
     fn every_request_has_a_line_in_the_file_and_none_has_two(driver) {
         let upstream = Upstream::saying("ok");
         let folder = Folder::new();

@@ -49,7 +49,7 @@ impl Lines {
     }
 }
 
-/// `client - consumer [time] "METHOD target HTTP/version" status bytes`
+/// `client - consumer [time] "METHOD target HTTP/version" status bytes`; `-` for what is not known.
 fn common(record: &AccessRecord<'_>, out: &mut Vec<u8>) {
     // Writing to a vector cannot fail.
     match record
@@ -67,14 +67,20 @@ fn common(record: &AccessRecord<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b" [");
     time::common(record.unix_us, out);
     out.extend_from_slice(b"] \"");
-    escape_printable(record.method, out);
-    out.push(b' ');
-    escape_printable(record.path, out);
-    if let Some(query) = record.query {
-        out.push(b'?');
-        escape_printable(query, out);
+    // Of what is no request nothing is known, its version included; what came in its place may hold a secret.
+    if record.method.is_empty() {
+        out.push(b'-');
+    } else {
+        escape_printable(record.method, out);
+        out.push(b' ');
+        escape_printable(record.path, out);
+        if let Some(query) = record.query {
+            out.push(b'?');
+            escape_printable(query, out);
+        }
+        drop(write!(out, " HTTP/{}", record.version.name()));
     }
-    drop(write!(out, " HTTP/{}\" ", record.version.name()));
+    out.extend_from_slice(b"\" ");
     match record.status {
         0 => out.push(b'-'),
         status => drop(write!(out, "{status}")),
@@ -210,6 +216,21 @@ mod tests {
         assert_eq!(text(LogFormat::Combined, &record()), combined);
     }
 
+    #[test]
+    fn what_could_not_be_read_as_a_request_is_a_dash() {
+        let record = AccessRecord {
+            unix_us: 1_700_000_000_000_042,
+            status: 400,
+            response_body_bytes: 9,
+            client: Some("192.0.2.1".parse().unwrap()),
+            ..AccessRecord::default()
+        };
+        let common = "192.0.2.1 - - [14/Nov/2023:22:13:20 +0000] \"-\" 400 9";
+        assert_eq!(text(LogFormat::Common, &record), format!("{common}\n"));
+        let combined = format!("{common} \"-\" \"-\"\n");
+        assert_eq!(text(LogFormat::Combined, &record), combined);
+    }
+
     proptest! {
         #[test]
         fn any_bytes_make_one_valid_json_line(
@@ -238,6 +259,7 @@ mod tests {
             bytes in prop::collection::vec(any::<u8>(), 0..200),
         ) {
             let record = AccessRecord {
+                method: &bytes,
                 path: &bytes,
                 user_agent: &bytes,
                 referer: &bytes,
