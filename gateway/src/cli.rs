@@ -193,6 +193,10 @@ impl Invocation {
         T: Into<OsString> + Clone,
     {
         let cli = Cli::try_parse_from(arguments)?;
+        let missing = |what: &str| {
+            let missing = format!("{what} Write `-c FILE` or set RINGGATE_CONFIG");
+            Cli::command().error(ErrorKind::MissingRequiredArgument, missing)
+        };
         let from_env = config_env
             .filter(|path| !path.is_empty())
             .map(PathBuf::from);
@@ -205,14 +209,16 @@ impl Invocation {
             (Some(Command::Bench(bench)), _) => return Ok(Self::Bench(bench)),
             (Some(Command::Explain(mut explain)), _) => {
                 explain.config = explain.config.or(from_env);
-                return Ok(Self::Explain(explain));
+                return match explain.config {
+                    Some(_) => Ok(Self::Explain(explain)),
+                    None => Err(missing("by which configuration?")),
+                };
             }
             (None, false) => return Ok(Self::run(cli.run, from_env)),
         };
-        let config = config.or(from_env).ok_or_else(|| {
-            let missing = "which configuration to check? Write `-c FILE` or set RINGGATE_CONFIG";
-            Cli::command().error(ErrorKind::MissingRequiredArgument, missing)
-        })?;
+        let config = config
+            .or(from_env)
+            .ok_or_else(|| missing("which configuration to check?"))?;
         Ok(Self::Check(CheckArgs {
             config,
             format,

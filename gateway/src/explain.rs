@@ -10,8 +10,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use clap::{Args, ValueEnum};
 use limiter::KeyHasher;
 
-use crate::cli::{EXIT_CONFIG, EXIT_FAILURE, EXIT_OK};
-use crate::config::{Config, ConfigSource, load};
+use crate::cli::{EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, EXIT_USAGE};
+use crate::config::{Config, ConfigSource, did_you_mean, load};
 use crate::data::explain::{End, Question, explain};
 use crate::data::plan::{Addresses, Plan};
 use crate::data::upstream::AddressCell;
@@ -86,7 +86,7 @@ pub fn run(
 ) -> io::Result<u8> {
     let Some(file) = &arguments.config else {
         writeln!(told, "error: no configuration")?;
-        return Ok(EXIT_CONFIG);
+        return Ok(EXIT_USAGE);
     };
     let config = match load(ConfigSource::File(file), env) {
         Ok(config) => config,
@@ -99,7 +99,7 @@ pub fn run(
         Ok(listener) => listener,
         Err(message) => {
             writeln!(told, "error: {message}")?;
-            return Ok(EXIT_CONFIG);
+            return Ok(EXIT_USAGE);
         }
     };
     let (now, unix_seconds) = now();
@@ -153,11 +153,13 @@ fn find_listener(config: &Config, name: Option<&str>) -> Result<usize, String> {
     let mut listeners = config.listeners.iter();
     let found = listeners.position(|listener| listener.name == name);
     found.ok_or_else(|| {
-        let names: Vec<_> = config.listeners.iter().map(|each| &*each.name).collect();
-        format!(
-            "no listener is named `{name}`; there is {}",
-            names.join(", ")
-        )
+        let names = || config.listeners.iter().map(|each| &*each.name);
+        let near = did_you_mean(name, names());
+        let there = match near.is_empty() {
+            true => format!("; there is {}", names().collect::<Vec<_>>().join(", ")),
+            false => near,
+        };
+        format!("no listener is named `{name}`{there}")
     })
 }
 

@@ -412,32 +412,16 @@ fn read_keys(section: &Section<'_>, source: &JwtKeys, algorithms: &[JwtAlgorithm
             return KeySet::default();
         }
     };
-    if let Err(problem) = check_secret(&set, algorithms) {
+    // Those of the other kind were noted where they stand.
+    let is_secret = matches!(source, JwtKeys::Secret(_));
+    let ours = algorithms.iter().filter(|each| each.is_hmac() == is_secret);
+    let ours: Vec<_> = ours.copied().collect();
+    if !ours.is_empty()
+        && let Err(problem) = set.check_fit(&ours)
+    {
         section.problem(source.key(), problem);
     }
     set
-}
-
-/// RFC 7518, 3.2: a secret is at least as long as the hash.
-///
-/// # Errors
-///
-/// A shared secret is too short for one of `algorithms`.
-pub fn check_secret(set: &KeySet, algorithms: &[JwtAlgorithm]) -> Result<(), String> {
-    let Some(found) = set.secret_bytes() else {
-        return Ok(());
-    };
-    let longest = algorithms
-        .iter()
-        .max_by_key(|algorithm| algorithm.secret_bytes_min());
-    match longest {
-        Some(algorithm) if found < algorithm.secret_bytes_min() => Err(format!(
-            "{} needs a secret of {} bytes or more; the file holds {found}",
-            algorithm.name(),
-            algorithm.secret_bytes_min()
-        )),
-        _ => Ok(()),
-    }
 }
 
 fn read_algorithms(section: &Section<'_>, keys: Option<&JwtKeys>) -> Vec<JwtAlgorithm> {

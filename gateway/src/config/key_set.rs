@@ -56,6 +56,32 @@ pub enum Material {
     Secret(Vec<u8>),
 }
 
+impl Material {
+    /// Whether a signature by `algorithm` may be one of this key: what keeps a public key from being taken for a secret.
+    #[must_use]
+    pub const fn serves(&self, algorithm: Algorithm) -> bool {
+        use Algorithm as A;
+        match self {
+            Self::Rsa { .. } => matches!(
+                algorithm,
+                A::Rs256 | A::Rs384 | A::Rs512 | A::Ps256 | A::Ps384 | A::Ps512
+            ),
+            Self::P256(_) => matches!(algorithm, A::Es256),
+            Self::P384(_) => matches!(algorithm, A::Es384),
+            Self::Ed25519(_) => matches!(algorithm, A::EdDsa),
+            Self::Secret(_) => matches!(algorithm, A::Hs256 | A::Hs384 | A::Hs512),
+        }
+    }
+}
+
+impl VerifyKey {
+    /// Whether it may verify a signature by `algorithm`.
+    #[must_use]
+    pub fn serves(&self, algorithm: Algorithm) -> bool {
+        self.only.is_none_or(|only| only == algorithm) && self.material.serves(algorithm)
+    }
+}
+
 /// Reads a file of keys; waits for the disk.
 ///
 /// # Errors
@@ -160,9 +186,33 @@ impl KeySet {
         }
     }
 
+    /// Whether it is good for tokens signed by one of `algorithms`: without such a key it would verify none, and so is not worth
+    /// the place of one that does.
+    ///
+    /// # Errors
+    ///
+    /// No key serves any of them, or a shared secret is too short for one of them (RFC 7518, 3.2).
+    pub fn check_fit(&self, algorithms: &[Algorithm]) -> Result<(), String> {
+        let serves = |key: &VerifyKey| algorithms.iter().any(|each| key.serves(*each));
+        if !self.keys.iter().any(serves) {
+            let names: Vec<_> = algorithms.iter().map(|each| each.name()).collect();
+            return Err(format!("it holds no key for {}", names.join(", ")));
+        }
+        let longest = algorithms
+            .iter()
+            .max_by_key(|algorithm| algorithm.secret_bytes_min());
+        match (self.secret_bytes(), longest) {
+            (Some(found), Some(algorithm)) if found < algorithm.secret_bytes_min() => Err(format!(
+                "{} needs a secret of {} bytes or more; the file holds {found}",
+                algorithm.name(),
+                algorithm.secret_bytes_min()
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// The length of the shared secret, if it is one.
-    #[must_use]
-    pub fn secret_bytes(&self) -> Option<usize> {
+    fn secret_bytes(&self) -> Option<usize> {
         match self.keys.first().map(|key| &key.material) {
             Some(Material::Secret(secret)) => Some(secret.len()),
             _ => None,
@@ -241,6 +291,10 @@ impl Jwk {
             // A secret in a set of public keys is none, and other curves are not known here.
             _ => return Ok(None),
         };
+        // For an algorithm that its kind of key cannot serve: it would verify nothing.
+        if only.is_some_and(|only| !material.serves(only)) {
+            return Ok(None);
+        }
         Ok(Some(VerifyKey {
             id: self.kid,
             only,

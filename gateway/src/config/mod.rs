@@ -57,7 +57,7 @@ pub use error_bodies::{BodyPiece, ErrorBodiesConfig, ErrorBody, ErrorStatus, Esc
 pub use filters::{FilterConfig, FilterMode, MediaType, ROUTE_FILTERS_MAX, RouteFilters};
 pub use forward_auth::{AskMethod, AskTarget, ForwardAuthConfig};
 pub use health::{HealthConfig, HttpCheck, OutlierConfig};
-pub use jwt::{JwtConfig, JwtKeys, check_secret};
+pub use jwt::{JwtConfig, JwtKeys};
 pub use key_file::{digest, entry, read as read_key_file, state as file_state};
 pub use key_set::{KEY_SET_BYTES_MAX, KeySet, Material, VerifyKey, read as read_key_set};
 pub use key_url::KeyUrl;
@@ -67,6 +67,7 @@ pub use matching::{
     PATH_CAPTURES_MAX, PATH_REGEXES_PER_HOST_MAX, PATH_SEGMENTS_MAX, PathPattern, PathTemplate,
     Pattern, ROUTES_PER_PATH_MAX, TemplateSegment, ValuePattern,
 };
+pub(crate) use nearest::did_you_mean;
 pub use network_lists::{NetworkListConfig, NetworkMode, NetworkVerdict};
 pub use password_file::{
     Hashing, Password, PasswordHash, entry as password_entry, hash as hash_password,

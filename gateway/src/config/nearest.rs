@@ -30,7 +30,7 @@ pub(super) fn nearest<N: AsRef<str>>(
 }
 
 /// `; did you mean X?` for the nearest candidate, or nothing.
-pub(super) fn did_you_mean(
+pub(crate) fn did_you_mean(
     word: &str,
     candidates: impl IntoIterator<Item = impl AsRef<str>>,
 ) -> String {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{
-    AuthenticatorConfig, AuthenticatorKind, Config, ConsumerConfig, FileState, check_secret,
-    file_state, read_key_file, read_key_set, read_password_file,
+    AuthenticatorConfig, AuthenticatorKind, Config, ConsumerConfig, FileState, file_state,
+    read_key_file, read_key_set, read_password_file,
 };
 use crate::data::auth::{AuthPlan, KeyTable, Known, PasswordTable};
 use crate::data::plan::Plan;
@@ -59,7 +59,7 @@ impl Credentials {
                     let algorithms = jwt.algorithms.clone();
                     let load = move || {
                         let set = read_key_set(&source)?;
-                        check_secret(&set, &algorithms)?;
+                        set.check_fit(&algorithms)?;
                         let count = set.keys.len();
                         cell.store(Arc::new(set));
                         Ok(count)

@@ -12,7 +12,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::fetch::{self, Tls};
-use crate::config::{AuthenticatorKind, Config, JwtKeys, KEY_SET_BYTES_MAX, KeySet, KeyUrl};
+use crate::config::{
+    AuthenticatorKind, Config, JwtAlgorithm, JwtKeys, KEY_SET_BYTES_MAX, KeySet, KeyUrl,
+};
 use crate::data::auth::{Cell, EarlyFetch, Known};
 use crate::data::plan::Plan;
 use crate::data::verify::KeyAsk;
@@ -44,8 +46,14 @@ struct Source {
 struct User {
     authenticator: usize,
     name: String,
+    /// What its tokens are signed by.
+    algorithms: Vec<JwtAlgorithm>,
     cell: Cell<KeySet>,
     early: Arc<EarlyFetch>,
+    /// When the set that it uses was fetched; `None`: there is none.
+    fetched: Option<Instant>,
+    /// The last set had no key for it, which was logged.
+    unfit: bool,
 }
 
 /// Told once, when the first fetch of a set has ended: what was wrong, if the gateway must not start so.
@@ -97,8 +105,11 @@ impl KeySets {
             let user = User {
                 authenticator,
                 name: config.name.clone(),
+                algorithms: jwt.algorithms.clone(),
                 cell: Arc::clone(cell),
                 early: Arc::clone(early),
+                fetched: None,
+                unfit: false,
             };
             match sources.iter_mut().find(|source| source.url == *url) {
                 Some(source) => source.users.push(user),
@@ -132,7 +143,6 @@ impl KeySets {
                 source,
                 process,
                 tls: None,
-                fetched: None,
                 failures: 0,
                 asks,
                 waiting: None,
@@ -161,8 +171,6 @@ struct Keeper {
     process: Arc<ProcessMetrics>,
     /// Made when it is first needed; reads files.
     tls: Option<Tls>,
-    /// When the set that is published was fetched; `None`: there is none.
-    fetched: Option<Instant>,
     /// In a row.
     failures: u32,
     asks: mpsc::Receiver<KeyAsk>,
@@ -177,12 +185,13 @@ impl Keeper {
         loop {
             let result = self.fetch().await;
             let now = Instant::now();
+            let published = result.and_then(|(set, left_out, fresh_for)| {
+                self.publish(&set, left_out, now)?;
+                Ok(fresh_for)
+            });
             let mut told = Ok(());
-            let pause = match result {
-                Ok((set, left_out, fresh_for)) => {
-                    self.publish(&set, left_out, now);
-                    refresh(&self.source.url, fresh_for)
-                }
+            let pause = match published {
+                Ok(fresh_for) => refresh(&self.source.url, fresh_for),
                 Err(problem) => {
                     self.failed(&problem);
                     if self.source.url.required {
@@ -218,7 +227,9 @@ impl Keeper {
                     is_cool = true;
                     self.allow_early(true);
                 }
-                () = sleep_until(stale.unwrap_or(next)), if stale.is_some() => self.give_up(),
+                () = sleep_until(stale.unwrap_or(next)), if stale.is_some() => {
+                    self.give_up(Instant::now());
+                }
                 Some(ask) = self.asks.recv() => {
                     // Else it was sent before the gate was seen closed: it is dropped, which ends the wait.
                     if is_cool {
@@ -245,31 +256,55 @@ impl Keeper {
         Ok((set, left_out, fetched.fresh_for))
     }
 
-    fn publish(&mut self, set: &KeySet, left_out: usize, now: Instant) {
-        let mut changed = false;
-        for user in &self.source.users {
-            // The same set again must not make workers forget what they have verified with it.
-            if **user.cell.load() != *set {
-                user.cell.store(Arc::new(set.clone()));
-                changed = true;
-            }
-            self.process.credentials_loaded(user.authenticator, true);
+    /// Gives the set to those of whose tokens it can verify any; the others keep what they have.
+    ///
+    /// # Errors
+    ///
+    /// There is nobody whom it serves.
+    fn publish(&mut self, set: &KeySet, left_out: usize, now: Instant) -> Result<(), String> {
+        let fits = |user: &User| set.check_fit(&user.algorithms);
+        let fits: Vec<_> = self.source.users.iter().map(fits).collect();
+        if fits.iter().all(Result::is_err) {
+            return fits.into_iter().collect();
         }
         let (keys, at) = (set.keys.len(), unix_seconds());
-        self.each_count(|counts| counts.fetched(keys, at));
-        if changed || self.failures > 0 {
-            let url = &self.source.url.url;
-            let names = self.names();
+        let mut names: Vec<&str> = Vec::new();
+        for (user, fits) in self.source.users.iter_mut().zip(fits) {
+            self.process
+                .credentials_loaded(user.authenticator, fits.is_ok());
+            let was_unfit = std::mem::replace(&mut user.unfit, fits.is_err());
+            if let Err(problem) = fits {
+                if !was_unfit {
+                    let url = &self.source.url.url;
+                    log_failure(&user.name, url, &problem, user.fetched.is_some());
+                }
+                continue;
+            }
+            // The same set again must not make workers forget what they have verified with it.
+            let changed = **user.cell.load() != *set;
+            if changed {
+                user.cell.store(Arc::new(set.clone()));
+            }
+            if changed || was_unfit || self.failures > 0 {
+                names.push(&user.name);
+            }
+            user.fetched = Some(now);
+            let counts = self.process.key_set(user.authenticator);
+            if let Some(counts) = counts {
+                counts.fetched(keys, at);
+            }
+        }
+        if !names.is_empty() {
             let fields: log::Fields<'_> = &[
-                ("authenticator", &names),
-                ("url", url),
+                ("authenticator", &names.join(", ")),
+                ("url", &self.source.url.url),
                 ("keys", &keys),
                 ("left_out", &left_out),
             ];
             log::info("keys were fetched", fields);
         }
         self.failures = 0;
-        self.fetched = Some(now);
+        Ok(())
     }
 
     fn failed(&mut self, problem: &str) {
@@ -278,36 +313,37 @@ impl Keeper {
         }
         // The first of a row: the others are counted.
         if self.failures == 0 {
-            let (url, names) = (&self.source.url.url, self.names());
-            let fields: log::Fields<'_> = &[
-                ("authenticator", &names),
-                ("url", url),
-                ("problem", &problem),
-            ];
-            let message = match self.fetched {
-                Some(_) => "keys could not be fetched, those that were known stay in use",
-                None => "keys could not be fetched, and there are none",
-            };
-            log::warn(message, fields);
+            let has_keys = self.source.users.iter().any(|user| user.fetched.is_some());
+            log_failure(&self.names(), &self.source.url.url, problem, has_keys);
         }
         self.failures = self.failures.saturating_add(1);
     }
 
-    /// When the set is too old to be used.
+    /// When the first set is too old to be used.
     fn stale_at(&self) -> Option<Instant> {
-        Some(self.fetched? + self.source.url.max_stale?)
+        let max_stale = self.source.url.max_stale?;
+        let fetched = self.source.users.iter().filter_map(|user| user.fetched);
+        fetched.min().map(|fetched| fetched + max_stale)
     }
 
-    /// Uses the set no longer.
-    fn give_up(&mut self) {
-        self.fetched = None;
-        for user in &self.source.users {
+    /// Uses the sets no longer that are too old now.
+    fn give_up(&mut self, now: Instant) {
+        let Some(max_stale) = self.source.url.max_stale else {
+            return;
+        };
+        for user in &mut self.source.users {
+            if user.fetched.is_none_or(|fetched| fetched + max_stale > now) {
+                continue;
+            }
+            user.fetched = None;
             user.cell.store(Arc::default());
+            self.process
+                .key_set(user.authenticator)
+                .map(KeySetCounts::given_up);
+            let fields: log::Fields<'_> =
+                &[("authenticator", &user.name), ("url", &self.source.url.url)];
+            log::error("keys are too old and are not used any more", fields);
         }
-        self.each_count(KeySetCounts::given_up);
-        let (url, names) = (&self.source.url.url, self.names());
-        let fields: log::Fields<'_> = &[("authenticator", &names), ("url", url)];
-        log::error("keys are too old and are not used any more", fields);
     }
 
     fn allow_early(&self, open: bool) {
@@ -341,6 +377,19 @@ fn backoff(failures: u32) -> Duration {
     let doubled = 1 << failures.saturating_sub(1).min(16);
     let pause = BACKOFF.0.saturating_mul(doubled).min(BACKOFF.1);
     pause.mul_f64(0.5 + 0.5 * fastrand::f64())
+}
+
+fn log_failure(names: &str, url: &str, problem: &str, has_keys: bool) {
+    let fields: log::Fields<'_> = &[
+        ("authenticator", &names),
+        ("url", &url),
+        ("problem", &problem),
+    ];
+    let message = match has_keys {
+        true => "keys could not be fetched, those that were known stay in use",
+        false => "keys could not be fetched, and there are none",
+    };
+    log::warn(message, fields);
 }
 
 #[expect(

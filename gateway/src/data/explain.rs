@@ -9,7 +9,7 @@ use std::time::Instant;
 use runtime::Buf;
 
 use super::auth::Known::Elsewhere;
-use super::auth::{Caller, Identity, PASSWORD_WRONG, Tables, Verdict, Verified};
+use super::auth::{Caller, Identity, PASSWORD_WRONG, Tables, Verdict, Verified, suppose};
 use super::client::Peer;
 use super::codec::{HeadScanner, Method, Version};
 use super::error::Error;
@@ -68,6 +68,9 @@ pub struct Explanation {
     /// The authenticator elsewhere that would be asked, by its index, with the line of the question; what follows supposes that it
     /// lets the request in.
     pub asks: Option<(usize, String)>,
+    /// Authenticators by their index whose keys are fetched by a running gateway and not here; what follows supposes of a token
+    /// for them that its issuer made it.
+    pub supposed: Vec<usize>,
     /// The limits that are asked.
     pub limits: Vec<Asks>,
     /// What comes of it.
@@ -210,6 +213,7 @@ pub fn explain(plan: &Plan, question: &Question<'_>) -> Explanation {
         record: Record::new(question.at, *REQUEST_ID, client),
         limits: Vec::new(),
         asks: None,
+        supposed: Vec::new(),
     };
     asking.scratch.head = Buf::copy_of(question.head);
     let mut tried = Tried::default();
@@ -226,6 +230,7 @@ pub fn explain(plan: &Plan, question: &Question<'_>) -> Explanation {
         record,
         limits,
         asks,
+        supposed,
         ..
     } = asking;
     let came_to_routes = record.route.is_some()
@@ -254,6 +259,7 @@ pub fn explain(plan: &Plan, question: &Question<'_>) -> Explanation {
         }),
         limits,
         asks,
+        supposed,
         end,
     }
 }
@@ -281,6 +287,7 @@ struct Asking<'a> {
     record: Record,
     limits: Vec<Asks>,
     asks: Option<(usize, String)>,
+    supposed: Vec<usize>,
 }
 
 impl Asking<'_> {
@@ -341,7 +348,7 @@ impl Asking<'_> {
     /// Who calls; a password is verified at once.
     fn identify(&mut self, understood: &Understood) -> Result<Option<Caller>, Error> {
         let plan = self.site.plan;
-        let tables = Tables::new(&plan.authenticators);
+        let tables = Tables::unfetched(&plan.authenticators);
         let now = self.question.unix_seconds;
         for _ in 0..ROUTE_AUTH_MAX {
             let caller = identify(plan, &tables, &mut self.scratch, understood, now);
@@ -355,6 +362,11 @@ impl Asking<'_> {
                 let mut nobody = Identity::nobody();
                 nobody.groups = groups.iter().map(|group| group.as_str().into()).collect();
                 let verdict = Verdict::Is(Rc::new(nobody));
+                let _full = self.scratch.verified.try_push(Verified { by, verdict });
+                continue;
+            }
+            if let Some(verdict) = suppose(&plan.authenticators[by], &self.scratch.key_part, now) {
+                self.supposed.push(by);
                 let _full = self.scratch.verified.try_push(Verified { by, verdict });
                 continue;
             }

@@ -156,16 +156,7 @@ impl Report<'_> {
                 None => "unknown".into(),
             };
             writeln!(out, "auth       {names}{optional}; caller {caller}")?;
-            let named = route.access.auth.iter();
-            for each in named.filter_map(|&index| self.config.authenticators.get(index)) {
-                if let Some(url) = each.key_url() {
-                    let name = &each.name;
-                    writeln!(
-                        out,
-                        "keys       {name}: fetched from {url} by a running gateway, and not here"
-                    )?;
-                }
-            }
+            self.write_keys(route, out)?;
             if let Some((name, upstream, line)) = self.asks() {
                 writeln!(
                     out,
@@ -197,6 +188,27 @@ impl Report<'_> {
                 }
             };
             writeln!(out, "limit      {}: {said}", self.limit(index))?;
+        }
+        Ok(())
+    }
+
+    /// Where keys of the route's authenticators come from that are not here.
+    fn write_keys(&self, route: &RouteConfig, out: &mut dyn Write) -> io::Result<()> {
+        let named = route.access.auth.iter();
+        for &index in named {
+            let Some((name, url)) = self.fetched_keys(index) else {
+                continue;
+            };
+            let supposed = match self.explanation.supposed.contains(&index) {
+                true => {
+                    "; supposed that its issuer made the token. Without keys a gateway answers 503, token_keys_missing"
+                }
+                false => "",
+            };
+            writeln!(
+                out,
+                "keys       {name}: fetched from {url} by a running gateway, and not here{supposed}"
+            )?;
         }
         Ok(())
     }
@@ -289,6 +301,12 @@ impl Report<'_> {
                 "key": self.key(asks),
             })
         });
+        let auth = route.map_or(&[][..], |route| &route.access.auth);
+        let fetched = auth.iter().filter_map(|&index| {
+            let (name, url) = self.fetched_keys(index)?;
+            let supposed = self.explanation.supposed.contains(&index);
+            Some(json!({ "authenticator": name, "url": url, "supposed": supposed }))
+        });
         json!({
             "listener": self.listener(),
             "client": client,
@@ -305,6 +323,7 @@ impl Report<'_> {
             "asks": self.asks().map(|(name, upstream, line)| {
                 json!({ "authenticator": name, "upstream": upstream, "request": line })
             }),
+            "fetched_keys": fetched.collect::<Vec<_>>(),
             "limits": limits.collect::<Vec<_>>(),
             "end": self.end_to_json(end),
         })
@@ -384,6 +403,12 @@ impl Report<'_> {
         let named = route.access.auth.iter();
         let named = named.filter_map(|&index| self.config.authenticators.get(index));
         named.map(|each| &*each.name).collect()
+    }
+
+    /// Name of an authenticator whose keys are fetched, and where.
+    fn fetched_keys(&self, index: usize) -> Option<(&str, &str)> {
+        let each = self.config.authenticators.get(index)?;
+        Some((&each.name, each.key_url()?))
     }
 
     /// The authenticator elsewhere that would be asked, its upstream, and the line of the question.

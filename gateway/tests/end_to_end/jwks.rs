@@ -269,6 +269,62 @@ on_both_drivers! {
         assert_eq!(said.matches("answered 500").count(), 1, "{said}");
     }
 
+    fn a_set_without_a_usable_key_does_not_take_the_place_of_a_good_one(driver) {
+        let alone = |change: &dyn Fn(&mut Value)| {
+            let mut set = set(|key| key["kid"] == "rsa");
+            change(&mut set["keys"][0]);
+            ok(&set.to_string())
+        };
+        let issuer = Issuer::new(&all());
+        // The other takes what an elliptic key can sign, by the same set.
+        let url = issuer.url();
+        let other = format!(
+            "[jwt.other]\nissuer = \"any\"\naudience = \"any\"\nalgorithms = [\"ES256\"]\njwks_url = \"{url}\"\njwks_refresh = \"1s\"\n\
+             [[routes]]\nname = \"other\"\npath = \"/other\"\nauth = [\"other\"]\nrespond = {{ body = \"in\" }}");
+        let more = format!("jwks_refresh = \"1s\"\n{other}");
+        let gateway = gateway(driver, &url, &more);
+        let unusable: [(&str, String); 8] = [
+            ("kty", alone(&|key| key["kty"] = "AKP".into())),
+            ("alg", alone(&|key| key["alg"] = "RSA-OAEP-256".into())),
+            ("alg of another kind", alone(&|key| key["alg"] = "ES256".into())),
+            ("alg of a secret", alone(&|key| key["alg"] = "HS256".into())),
+            ("use", alone(&|key| key["use"] = "enc".into())),
+            ("key_ops", alone(&|key| key["key_ops"] = json!(["encrypt"]))),
+            ("short", alone(&|key| key["n"] = URL_SAFE_NO_PAD.encode([0xc5; 128]).into())),
+            ("crv", ok(&json!({"keys": [{"kty": "EC", "crv": "P-521", "x": "AA", "y": "AA"}]}).to_string())),
+        ];
+        for (what, answer) in &unusable {
+            let failed = fetches(&gateway, "failed");
+            issuer.now_answers(answer);
+            eventually(what, || (fetches(&gateway, "failed") > failed).then_some(()));
+            assert_eq!(bearer(&gateway, token("RS256")).status, 200, "{what}");
+            assert_eq!(gateway.metric("ringgate_key_set_keys", &[("authenticator", "main")]), 4.0, "{what}");
+            // The first of a row is told, and then that it is over.
+            issuer.now_answers(&all());
+            let good = fetches(&gateway, "ok");
+            eventually("a good set", || (fetches(&gateway, "ok") > good).then_some(()));
+        }
+        let said = gateway.said().join("\n");
+        let told = "keys could not be fetched, those that were known stay in use authenticator=\"main, other\"";
+        assert_eq!(said.matches(told).count(), unusable.len(), "{said}");
+        assert!(said.contains("it holds no key that verifies signatures"), "{said}");
+        // Good for one of the two alone: the other keeps what it has.
+        issuer.now_answers(&rsa_alone());
+        eventually("a set for one of them", || {
+            (gateway.metric("ringgate_key_set_keys", &[("authenticator", "main")]) == 1.0).then_some(())
+        });
+        let asked = |path: &str, name: &str| {
+            let line = format!("GET {path} HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {}\r\n\r\n", token(name));
+            send(gateway.address, &line).status
+        };
+        eventually("its keys to be in use", || (asked("/", "ES256") == 401).then_some(()));
+        assert_eq!([asked("/", "RS256"), asked("/other", "ES256")], [200, 200]);
+        let of_other = [("authenticator", "other"), ("outcome", "failed")];
+        assert!(gateway.metric("ringgate_credential_loads_total", &of_other) > unusable.len() as f64);
+        let said = gateway.said().join("\n");
+        assert!(said.contains("authenticator=other") && said.contains("it holds no key for ES256"), "{said}");
+    }
+
     fn the_start_does_not_need_an_issuer_unless_told_so(driver) {
         // Taken and free again: nobody listens there.
         let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -475,17 +531,30 @@ fn check_and_explain_say_where_keys_come_from_and_ask_nobody() {
     let url = issuer.url();
     let line = format!("keys of jwt.main: fetched from {url} by a running gateway");
     assert!(run(&["check", "-v"]).contains(&line));
-    let field = format!("Authorization: Bearer {}", token("RS256"));
-    let text = run(&["explain", "GET http://a.test/", "-H", &field]);
-    assert!(
-        text.contains(&format!(
-            "keys       main: fetched from {url} by a running gateway, and not here"
-        )),
-        "{text}"
-    );
-    assert!(
-        text.contains("refused    503, token_keys_missing"),
-        "{text}"
-    );
+    let explain = |name: Option<&str>, format: &str| {
+        let field = name.map(|name| format!("Authorization: Bearer {}", token(name)));
+        let mut arguments = vec!["explain", "GET http://a.test/", "--format", format];
+        arguments.extend(field.iter().flat_map(|field| ["-H", field]));
+        run(&arguments)
+    };
+    let keys = format!("keys       main: fetched from {url} by a running gateway, and not here");
+    // What is wrong with a token whoever made it, and else what would be done with one that the issuer made.
+    for (name, supposed, expected) in [
+        (Some("RS256"), true, "answered   200, by the gateway itself"),
+        (Some("RS256"), true, "auth       main; caller alice"),
+        (Some("expired"), true, "refused    401, token_expired"),
+        (Some("other_issuer"), true, "refused    401, token_issuer"),
+        (Some("HS256"), true, "refused    401, token_algorithm"),
+        (None, false, "refused    401, credentials_missing"),
+    ] {
+        let text = explain(name, "text");
+        let word = "; supposed that its issuer made the token. Without keys a gateway answers 503, token_keys_missing\n";
+        let line = format!("{keys}{}", if supposed { word } else { "\n" });
+        assert!(text.contains(&line) && text.contains(expected), "{text}");
+    }
+    let report: Value = serde_json::from_str(&explain(Some("RS256"), "json")).unwrap();
+    let fetched = json!([{ "authenticator": "main", "url": url, "supposed": true }]);
+    assert_eq!(report["fetched_keys"], fetched);
+    assert_eq!(report["end"]["answered"]["status"], 200);
     assert_eq!(issuer.server.accepted(), 0);
 }

@@ -330,12 +330,18 @@ fn wrong_usage_and_configurations_have_codes_of_their_own() {
         let (code, _, told) = explain(&file, arguments);
         assert_eq!(code, Some(2), "{arguments:?} {told}");
     }
-    let (code, _, told) = explain(&file, &["http://a.test/", "--listener", "wbe"]);
-    assert_eq!(code, Some(78));
-    assert!(
-        told.contains("no listener is named `wbe`; there is web"),
-        "{told}"
-    );
+    for (name, near) in [("wbe", "did you mean `web`?"), ("other", "there is web")] {
+        let (code, _, told) = explain(&file, &["http://a.test/", "--listener", name]);
+        assert_eq!(code, Some(2), "{told}");
+        let message = format!("no listener is named `{name}`; {near}");
+        assert!(told.contains(&message), "{told}");
+    }
+    let without = Command::new(env!("CARGO_BIN_EXE_ringgate"))
+        .args(["explain", "http://a.test/"])
+        .env_remove("RINGGATE_CONFIG")
+        .output()
+        .unwrap();
+    assert_eq!(without.status.code(), Some(2));
     fs::write(&file, "version = 1\nzzz = 1\n").unwrap();
     let (code, out, told) = explain(&file, &["http://a.test/"]);
     assert_eq!((code, &*out), (Some(78), ""));

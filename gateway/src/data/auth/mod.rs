@@ -7,6 +7,8 @@
 mod api_keys;
 mod basic;
 mod cache;
+mod challenge;
+mod credential;
 mod elsewhere;
 mod signature;
 mod take_out;
@@ -24,13 +26,15 @@ pub use api_keys::KeyTable;
 pub use basic::PasswordTable;
 use basic::Passwords;
 use cache::TokenCache;
+pub(in crate::data) use challenge::challenges;
+use credential::Credential;
 pub(in crate::data) use elsewhere::{Answered, Refusal, Verdict, judge};
 
 use crate::config::{
     AccessConfig, AuthenticatorConfig, AuthenticatorKind, ConsumerConfig, CredentialPlace,
     ForwardAuthConfig, JwtConfig, JwtKeys, KeySet,
 };
-use crate::data::codec::{Fields, Plus, cookies, decode, is_parameter, parameters};
+use crate::data::codec::Fields;
 use crate::data::error::Error;
 
 /// What is known of a caller.
@@ -242,6 +246,8 @@ enum Table {
     Tokens(RefCell<Tokens>),
     Passwords(RefCell<Passwords>),
     Elsewhere,
+    /// Keys that are not here, since nobody fetches them: see [`Tables::unfetched`].
+    Unfetched,
 }
 
 /// A table as one worker holds it; counting its users costs no shared write.
@@ -272,6 +278,18 @@ impl Tables {
             Known::Elsewhere(_) => Table::Elsewhere,
         };
         Self(plans.iter().map(see).collect())
+    }
+
+    /// As [`Self::new`], for who explains and fetches nothing: of a token whose keys are fetched it cannot be said whose it is
+    /// ([`Error::Unverified`]), only whose it would be ([`suppose`]).
+    pub(in crate::data) fn unfetched(plans: &[AuthPlan]) -> Self {
+        let mut tables = Self::new(plans);
+        for (table, plan) in tables.0.iter_mut().zip(plans) {
+            if matches!(plan.known, Known::Tokens(_, _, Some(_))) {
+                *table = Table::Unfetched;
+            }
+        }
+        tables
     }
 
     /// Looks for newer tables: a load for each authenticator.
@@ -435,10 +453,20 @@ impl Table {
                     .map(|identity| Caller(Who::Told(identity)))
                     .ok_or(Unknown::Unverified)
             }
-            (Self::Elsewhere, _) => Err(Unknown::Unverified),
+            (Self::Elsewhere | Self::Unfetched, _) => Err(Unknown::Unverified),
             (Self::Tokens(_), _) => Err("authenticator_mismatch".into()),
         }
     }
+}
+
+/// What would be said of a token if its issuer made it, by its claims alone. For who explains: nothing is verified here.
+/// `None`: no tokens are read by this.
+pub(in crate::data) fn suppose(plan: &AuthPlan, token: &[u8], now: u64) -> Option<Verdict> {
+    let Known::Tokens(_, config, _) = &plan.known else {
+        return None;
+    };
+    let identity = token::suppose(token, config, &plan.consumers, now);
+    Some(identity.map_or_else(Verdict::Wrong, |identity| Verdict::Is(Rc::new(identity))))
 }
 
 /// Where to look for a token: by its end, which is of its signature, so that nobody can choose it; hashing all of it would cost
@@ -591,107 +619,6 @@ fn unless_let_in(plan: &AuthPlan, told: &Verdict) -> Result<Option<Caller>, Erro
         Verdict::Forbidden(reason) => Error::Forbidden(reason),
         Verdict::Is(_) | Verdict::Wrong(_) => Error::Forbidden("auth_refused"),
     })
-}
-
-/// The `WWW-Authenticate` lines of a 401 (RFC 9110, 11.6.1): one for each authenticator of the route, but for the one whose
-/// answer `passed` is, where that says so itself.
-pub(in crate::data) fn challenges(
-    access: &AccessConfig,
-    plans: &[AuthPlan],
-    denied: Denied,
-    passed: Option<&Refusal>,
-) -> Vec<u8> {
-    let mut lines = String::new();
-    let is_said = passed.is_some_and(|refusal| refusal.has(b"www-authenticate"));
-    let own = |index: &&usize| !is_said || !matches!(plans[**index].known, Known::Elsewhere(_));
-    for &index in access.auth.iter().filter(own) {
-        lines += "WWW-Authenticate: ";
-        lines += &plans[index].challenge;
-        // RFC 6750, 3.1: no error where the request held no credential.
-        if denied.by == Some(index) && plans[index].challenge.starts_with("Bearer") {
-            lines += ", error=\"invalid_token\"";
-        }
-        lines += "\r\n";
-    }
-    lines.into_bytes()
-}
-
-/// What a request has in the place of a credential.
-enum Credential {
-    None,
-    /// One, which is in the buffer.
-    One,
-    Several,
-}
-
-impl Request<'_> {
-    /// Looks for a credential; one is decoded into `buffer`.
-    fn credential(&self, place: &CredentialPlace, buffer: &mut Vec<u8>) -> Credential {
-        match place {
-            CredentialPlace::Header(name) if name == AUTHORIZATION => {
-                // Of another scheme: none of ours.
-                let bearers = self
-                    .fields
-                    .values(self.head, name.as_bytes())
-                    .filter_map(|value| after_scheme(value, b"Bearer"));
-                only(bearers, buffer, |value, buffer| {
-                    buffer.extend_from_slice(value)
-                })
-            }
-            CredentialPlace::Basic => {
-                let ours = self
-                    .fields
-                    .values(self.head, AUTHORIZATION.as_bytes())
-                    .filter_map(|value| after_scheme(value, b"Basic"));
-                only(ours, buffer, |value, buffer| {
-                    buffer.extend_from_slice(value)
-                })
-            }
-            CredentialPlace::Header(name) => {
-                let values = self.fields.values(self.head, name.as_bytes());
-                only(values, buffer, |value, buffer| {
-                    buffer.extend_from_slice(value)
-                })
-            }
-            CredentialPlace::Query(name) => {
-                let pairs = self.query.unwrap_or_default().split(|&byte| byte == b'&');
-                let ours = pairs.filter(|pair| is_parameter(pair, name));
-                only(ours.flat_map(parameters), buffer, |(_, value), buffer| {
-                    buffer.extend(decode(value, Plus::IsBlank));
-                })
-            }
-            CredentialPlace::Cookie(name) => {
-                let all = self.fields.values(self.head, b"cookie").flat_map(cookies);
-                let ours = all.filter(|(each, _)| *each == name.as_bytes());
-                only(ours, buffer, |(_, value), buffer| {
-                    buffer.extend(decode(value, Plus::IsPlus));
-                })
-            }
-        }
-    }
-}
-
-fn only<T>(
-    mut values: impl Iterator<Item = T>,
-    buffer: &mut Vec<u8>,
-    put: impl FnOnce(T, &mut Vec<u8>),
-) -> Credential {
-    match (values.next(), values.next()) {
-        (None, _) => Credential::None,
-        (Some(value), None) => {
-            buffer.clear();
-            put(value, buffer);
-            Credential::One
-        }
-        (Some(_), Some(_)) => Credential::Several,
-    }
-}
-
-/// What follows a scheme (RFC 9110, 11.4; the scheme without case).
-fn after_scheme<'a>(value: &'a [u8], expected: &[u8]) -> Option<&'a [u8]> {
-    let (scheme, rest) = value.split_at_checked(expected.len())?;
-    let credential = rest.strip_prefix(b" ")?.trim_ascii();
-    scheme.eq_ignore_ascii_case(expected).then_some(credential)
 }
 
 pub(in crate::data) use take_out::{TakenOut, take_out};

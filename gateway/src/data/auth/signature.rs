@@ -28,9 +28,7 @@ pub(super) fn verify(
     signature: &[u8],
 ) -> Result<(), NoKey> {
     let fits = |key: &&VerifyKey| {
-        serves(&key.material, algorithm)
-            && key.only.is_none_or(|only| only == algorithm)
-            && (id.is_none() || key.id.is_none() || key.id.as_deref() == id)
+        key.serves(algorithm) && (id.is_none() || key.id.is_none() || key.id.as_deref() == id)
     };
     let mut result = Err(NoKey::Unknown);
     for key in set.keys.iter().filter(fits).take(TRIES_MAX) {
@@ -40,21 +38,6 @@ pub(super) fn verify(
         result = Err(NoKey::Signature);
     }
     result
-}
-
-/// Whether a signature by `algorithm` may be one of this key: what keeps a public key from being taken for a secret.
-const fn serves(material: &Material, algorithm: Algorithm) -> bool {
-    use Algorithm as A;
-    match material {
-        Material::Rsa { .. } => matches!(
-            algorithm,
-            A::Rs256 | A::Rs384 | A::Rs512 | A::Ps256 | A::Ps384 | A::Ps512
-        ),
-        Material::P256(_) => matches!(algorithm, A::Es256),
-        Material::P384(_) => matches!(algorithm, A::Es384),
-        Material::Ed25519(_) => matches!(algorithm, A::EdDsa),
-        Material::Secret(_) => matches!(algorithm, A::Hs256 | A::Hs384 | A::Hs512),
-    }
 }
 
 fn is_made_by(material: &Material, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {

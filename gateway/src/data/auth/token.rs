@@ -69,7 +69,9 @@ pub(super) fn verify(
     if token.len() > TOKEN_BYTES_MAX {
         return Err("token_too_long".into());
     }
-    let (claims, is_signed) = verify_signature(token, &config.algorithms, keys)?;
+    let (claims, is_signed) = verify_signature(token, &config.algorithms, |made| {
+        signature::verify(keys, made.algorithm, made.id, made.message, made.signature)
+    })?;
     if !is_signed {
         // Of an issuer that is not ours, or late: no key would change that, so nobody is asked for one.
         let plausible = claims.is_some_and(|it| check_claims(&it, config, now).is_ok());
@@ -84,15 +86,44 @@ pub(super) fn verify(
     })
 }
 
+/// Whose a token would be if a key of its issuer's made it: for who explains what would be done, never for who serves.
+///
+/// # Errors
+///
+/// What is wrong with it whoever made it.
+pub(super) fn suppose(
+    token: &[u8],
+    config: &JwtConfig,
+    consumers: &[ConsumerConfig],
+    now: u64,
+) -> Result<Identity, &'static str> {
+    if token.len() > TOKEN_BYTES_MAX {
+        return Err("token_too_long");
+    }
+    let (claims, _) = verify_signature(token, &config.algorithms, |_| Ok(()))?;
+    let claims = claims.ok_or(MALFORMED)?;
+    check_claims(&claims, config, now)?;
+    identity(&claims, config, consumers)
+}
+
+/// A signature that has to be verified.
+struct Made<'a> {
+    algorithm: Algorithm,
+    /// The name of the key.
+    id: Option<&'a str>,
+    message: &'a [u8],
+    signature: &'a [u8],
+}
+
 type Claims = Map<String, Value>;
 
 const MALFORMED: &str = "token_malformed";
 
-/// The claims of a token, if they can be read, and whether its signature is right; not so if no key fits it.
+/// The claims of a token, if they can be read, and whether its signature is right as `verify` says; not so if no key fits it.
 fn verify_signature(
     token: &[u8],
     allowed: &[Algorithm],
-    keys: &KeySet,
+    verify: impl FnOnce(&Made<'_>) -> Result<(), NoKey>,
 ) -> Result<(Option<Claims>, bool), &'static str> {
     let mut dots = token
         .iter()
@@ -114,7 +145,12 @@ fn verify_signature(
     let algorithm = Algorithm::from_name(&header.alg).filter(|it| allowed.contains(it));
     let algorithm = algorithm.ok_or("token_algorithm")?;
     let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| MALFORMED)?;
-    let made = signature::verify(keys, algorithm, header.kid.as_deref(), message, &signature);
+    let made = verify(&Made {
+        algorithm,
+        id: header.kid.as_deref(),
+        message,
+        signature: &signature,
+    });
     if made == Err(NoKey::Signature) {
         return Err("token_signature");
     }
