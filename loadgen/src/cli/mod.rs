@@ -222,7 +222,7 @@ fn compare(args: &CompareArgs) -> Result<Exit, Error> {
     Ok(match finding {
         Difference::NoDifference | Difference::Better => Exit::Ok,
         Difference::Worse => Exit::Missed,
-        Difference::Unknown => Exit::Failed,
+        Difference::Unknown | Difference::GeneratorBound => Exit::Failed,
     })
 }
 

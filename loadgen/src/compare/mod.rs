@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::report::BUSY_RATIO_FULL;
 use crate::series::{Ended, Interval, Slice};
 use statistics::{SAMPLES_MIN, Shift, paired, unpaired};
 
@@ -32,7 +33,24 @@ struct Document {
     latency_from_intended: Option<Percentiles>,
     latency_from_send: Percentiles,
     #[serde(default)]
+    cpu: Cpu,
+    #[serde(default)]
     verdict: Verdict,
+}
+
+impl Document {
+    /// It measured the generator: late in an open loop, or with a thread that had nothing left in a closed one.
+    fn is_generator_bound(&self) -> bool {
+        let full = |&ratio: &f64| ratio > BUSY_RATIO_FULL;
+        self.verdict.generator_bound
+            || (self.mode == "closed" && self.cpu.busy_ratios.iter().any(full))
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Cpu {
+    #[serde(default)]
+    busy_ratios: Vec<f64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -53,8 +71,10 @@ pub(crate) enum Finding {
     NoDifference,
     Better,
     Worse,
-    /// Too few samples, or the generator was the limit.
+    /// Too few samples.
     Unknown,
+    /// The generator was the limit of a run.
+    GeneratorBound,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -207,7 +227,7 @@ fn write_page(
         writeln!(page, "note    the runs were not made the same way")?;
     }
     let runs = || pairs.iter().flatten();
-    let bound = runs().filter(|run| run.verdict.generator_bound).count();
+    let bound = runs().filter(|run| run.is_generator_bound()).count();
     if bound > 0 {
         let of = runs().count();
         writeln!(
@@ -222,14 +242,15 @@ fn write_page(
     )?;
     let mut finding = match bound {
         0 => Finding::NoDifference,
-        _ => Finding::Unknown,
+        _ => Finding::GeneratorBound,
     };
     for (index, (name, good)) in MEASURES.into_iter().enumerate() {
         let samples: Vec<_> = split
             .iter()
             .map(|(runs, _)| [0, 1].map(|side| logarithms(&runs[side], index)))
             .collect();
-        let found = write_measure(page, name, &samples, (good, noise))?;
+        let judge = |shift| finding.unless_bound(judge(shift, good, noise));
+        let found = write_measure(page, name, &samples, judge)?;
         finding = finding.and(found);
     }
     if let [[before, after]] = pairs {
@@ -249,7 +270,7 @@ fn write_measure(
     page: &mut String,
     name: &str,
     samples: &[[Vec<f64>; 2]],
-    (good, noise): (Good, f64),
+    judge: impl Fn(Shift) -> Finding,
 ) -> Result<Finding, fmt::Error> {
     let shift = match samples {
         [[before, after]] => unpaired(before, after, ERROR),
@@ -267,7 +288,7 @@ fn write_measure(
         let (sum, count) = all.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
         (sum / count).exp()
     };
-    let found = judge(shift, good, noise);
+    let found = judge(shift);
     writeln!(
         page,
         "{name:<14}{:>12.1}{:>12.1}{:>+9.1} %   {:+.1} % to {:+.1} %   {}",
@@ -306,6 +327,7 @@ const fn describe(finding: Finding) -> &'static str {
         Finding::Better => "better",
         Finding::Worse => "worse",
         Finding::Unknown => "unknown",
+        Finding::GeneratorBound => "unknown (generator bound)",
     }
 }
 
@@ -313,10 +335,19 @@ impl Finding {
     /// One measure after another: worse in one is worse.
     fn and(self, other: Self) -> Self {
         match (self, other) {
+            (Self::GeneratorBound, _) | (_, Self::GeneratorBound) => Self::GeneratorBound,
             (Self::Unknown, _) | (_, Self::Unknown) => Self::Unknown,
             (Self::Worse, _) | (_, Self::Worse) => Self::Worse,
             (Self::Better, _) | (_, Self::Better) => Self::Better,
             (Self::NoDifference, Self::NoDifference) => Self::NoDifference,
+        }
+    }
+
+    /// `other`, but where the numbers are the generator's.
+    fn unless_bound(self, other: Self) -> Self {
+        match self {
+            Self::GeneratorBound => self,
+            Self::NoDifference | Self::Better | Self::Worse | Self::Unknown => other,
         }
     }
 }

@@ -219,7 +219,7 @@ pub struct Verdict {
 }
 
 /// A thread that uses this much of its core has nothing left.
-const BUSY_RATIO_FULL: f64 = 0.95;
+pub(crate) const BUSY_RATIO_FULL: f64 = 0.95;
 
 impl Report {
     pub(crate) fn new(plan: &Plan, outcome: &Outcome) -> Self {

@@ -96,7 +96,7 @@ fn several_pairs_are_judged_by_their_differences() {
 }
 
 #[test]
-fn nothing_is_said_of_a_gateway_where_the_generator_was_the_limit() {
+fn no_winner_is_named_where_the_generator_was_the_limit() {
     let base = report("bound-base", 100.0, 20);
     let bound = report_of("bound-slow", 105.0, 20, true);
     for (files, runs) in [
@@ -104,16 +104,51 @@ fn nothing_is_said_of_a_gateway_where_the_generator_was_the_limit() {
         (vec![&bound, &base], "1 of 2 runs"),
         ([&base, &bound].repeat(5), "5 of 10 runs"),
     ] {
-        let (code, text) = compare_all(&files);
-        assert_eq!(code, 1, "{text}");
-        assert!(
-            text.contains(runs) && text.contains("generator-bound"),
-            "{text}"
-        );
-        assert!(text.lines().last().unwrap().contains("unknown"), "{text}");
+        assert_bound(&files, runs);
     }
     for path in [base, bound] {
         std::fs::remove_file(path).unwrap();
+    }
+}
+
+/// A closed loop has no schedule to be late for: there it shows in a thread that was busy all the time.
+#[test]
+fn a_closed_loop_whose_generator_had_nothing_left_is_no_winner_either() {
+    let [base, slow, full] = [
+        ("closed-base", 100.0, 0.5),
+        ("closed-slow", 105.0, 0.9),
+        ("closed-full", 105.0, 0.99),
+    ]
+    .map(|(name, level_us, busy)| {
+        let path = report(name, level_us, 20);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut document: serde_json::Value = serde_json::from_str(&text).unwrap();
+        document["mode"] = "closed".into();
+        document["cpu"] = json!({ "busy_ratios": [0.1, busy] });
+        std::fs::write(&path, document.to_string()).unwrap();
+        path
+    });
+    let (code, text) = compare(&base, &slow);
+    assert_eq!(code, 4, "{text}");
+    assert_bound(&[&base, &full], "1 of 2 runs");
+    for path in [base, slow, full] {
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
+#[track_caller]
+fn assert_bound(files: &[&PathBuf], runs: &str) {
+    let (code, text) = compare_all(files);
+    assert_eq!(code, 1, "{text}");
+    assert!(
+        text.contains(runs) && text.contains("generator-bound"),
+        "{text}"
+    );
+    let last = text.lines().last().unwrap();
+    assert!(last.contains("unknown (generator bound)"), "{text}");
+    for winner in ["better", "worse", "no difference"] {
+        let named = text.lines().any(|line| line.ends_with(winner));
+        assert!(!named, "{winner} in {text}");
     }
 }
 
