@@ -67,9 +67,9 @@ def gateway(work, driver, port):
     process = subprocess.Popen([PROGRAM, "run", "-c", file], stderr=subprocess.PIPE, text=True)
     try:
         for line in process.stderr:
-            if line.strip().startswith("listening"):
-                address = line.split()[1]
-            if line.startswith("Ctrl-C"):
+            if " info  listening address=" in line:
+                address = line.split("address=")[1].split()[0]
+            if " info  serving " in line:
                 break
         else:
             sys.exit("websocket: the gateway did not start")

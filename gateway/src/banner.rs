@@ -1,10 +1,12 @@
-//! What a user reads on the terminal when the gateway is up.
+//! What is said when the gateway is up: to a user on a terminal, or in the process log.
 
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::config::{Action, Conditions, HostPattern, PathPattern, RouteConfig};
+use crate::control::admin;
 use crate::control::supervisor::Started;
+use crate::telemetry::log;
 
 /// Requests that a user is shown to try.
 const TRIES_MAX: usize = 2;
@@ -22,10 +24,7 @@ pub fn write(out: &mut dyn Write, source: &str, started: &Started<'_>) -> io::Re
         writeln!(out, "  listening  http://{address} ({})", listener.name)?;
     }
     if let Some(admin) = started.admin {
-        writeln!(
-            out,
-            "  admin      http://{admin} (/metrics /healthz /readyz /top)"
-        )?;
+        writeln!(out, "  admin      http://{admin} ({})", admin::paths())?;
     }
     writeln!(out, "  workers    {workers}, on {report}")?;
     for warning in started.warnings {
@@ -59,6 +58,37 @@ pub fn write(out: &mut dyn Write, source: &str, started: &Started<'_>) -> io::Re
     }
     writeln!(out, "Ctrl-C drains and ends.")?;
     out.flush()
+}
+
+/// Says the same as [`write()`] in lines of the process log, for a file or a collector; `serving` is the last of them.
+pub fn log(source: &str, started: &Started<'_>) {
+    for (listener, address) in started.config.listeners.iter().zip(started.listeners) {
+        let address = format!("http://{address}");
+        log::info(
+            "listening",
+            &[("address", &address), ("listener", &listener.name)],
+        );
+    }
+    if let Some(admin) = started.admin {
+        let address = format!("http://{admin}");
+        log::info(
+            "admin",
+            &[("address", &address), ("pages", &admin::paths())],
+        );
+    }
+    for warning in started.warnings {
+        log::warn(warning, &[]);
+    }
+    log::info(
+        "serving",
+        &[
+            ("version", &env!("CARGO_PKG_VERSION")),
+            ("config", &source),
+            ("workers", &started.workers),
+            ("driver", &started.report.driver.name()),
+            ("ring", &started.report.flags),
+        ],
+    );
 }
 
 /// A route that a plain GET may hit.

@@ -1,6 +1,6 @@
 //! `ringgate`: reads the command line, and hands over.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::process::ExitCode;
 
 use gateway::cli::{self, HashPasswordArgs, Invocation, RunArgs};
@@ -69,13 +69,16 @@ fn run(arguments: &RunArgs) -> u8 {
     if arguments.workers.is_some() {
         config.runtime.workers = arguments.workers;
     }
-    let name = match &arguments.config {
-        Some(path) => path.display().to_string(),
-        None => "the built-in configuration (`ringgate run -c FILE` for your own)".to_owned(),
-    };
+    let file = arguments.config.as_ref().map(|it| it.display().to_string());
     let started = |started: &supervisor::Started<'_>| {
+        if !io::stderr().is_terminal() {
+            banner::log(file.as_deref().unwrap_or("built-in"), started);
+            return;
+        }
+        let builtin = "the built-in configuration (`ringgate run -c FILE` for your own)";
+        let name = file.as_deref().unwrap_or(builtin);
         // Nobody may be reading; the gateway serves even so.
-        drop(banner::write(&mut io::stderr().lock(), &name, started));
+        drop(banner::write(&mut io::stderr().lock(), name, started));
     };
     match supervisor::run(&config, started) {
         Ok(()) => cli::EXIT_OK,

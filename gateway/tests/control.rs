@@ -143,8 +143,12 @@ fn the_admin_root_lists_what_there_is_and_nothing_else_is_there() {
     let (status, _, body) = get(running.admin, "/");
     let body = String::from_utf8(body).unwrap();
     assert_eq!(status, 200);
-    for path in ["/metrics", "/top", "/healthz", "/readyz"] {
-        assert!(body.contains(path));
+    for admin::Page { path, text, .. } in admin::PAGES {
+        assert!(
+            body.contains(&format!("{path:<11}{text}\n")),
+            "{path}: {body}"
+        );
+        assert_ne!(get(running.admin, path).0, 404, "{path}");
         assert_eq!(
             exchange(running.admin, &format!("POST {path} HTTP/1.1"), b"x").0,
             405
@@ -152,6 +156,28 @@ fn the_admin_root_lists_what_there_is_and_nothing_else_is_there() {
     }
     assert_eq!(get(running.admin, "/nothing").0, 404);
     running.control.stop();
+}
+
+#[test]
+fn every_page_for_operators_is_in_the_documents() {
+    let paths = admin::paths();
+    let readme = include_str!("../../README.md");
+    assert!(readme.contains(&format!(" ({paths})\n")), "the banner");
+    assert!(readme.contains(&format!("# {paths}\n")), "the example");
+    let keys = include_str!("../../docs/configuration.md");
+    let (_, section) = keys.split_once("### `[admin]`\n\n").unwrap();
+    let sentence = section.lines().next().unwrap();
+    for path in paths.split(' ') {
+        assert!(
+            sentence.contains(&format!("`{path}`")),
+            "{path}: {sentence}"
+        );
+        let row = format!("\n| `{path}` |");
+        assert!(
+            include_str!("../../docs/observability.md").contains(&row),
+            "{path}"
+        );
+    }
 }
 
 #[test]

@@ -236,7 +236,7 @@ pub enum DriverChoice {
 /// `[admin]`.
 #[derive(Clone, Debug)]
 pub struct AdminConfig {
-    /// Where `/metrics`, `/top`, `/healthz`, `/readyz` are served.
+    /// Where metrics and the other pages for operators are served.
     pub listen: SocketAddr,
 }
 

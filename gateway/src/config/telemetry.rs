@@ -17,7 +17,7 @@ use super::section::Section;
 
 pub(super) static ADMIN_KEYS: Keys = Keys {
     header: "[admin]",
-    text: "Where `/metrics`, `/top`, `/healthz` and `/readyz` are served.",
+    text: "Where `/metrics`, `/healthz`, `/readyz`, `/upstreams` and `/top` are served.",
     rows: &[&LISTEN],
     unsupported: &["tls", "token", "token_file", "auth", "allow"],
 };

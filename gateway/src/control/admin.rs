@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
 
 use super::lifecycle::{Lifecycle, Phase};
@@ -31,15 +31,50 @@ const BOUNDS: Bounds = Bounds {
     single_request: Some(Duration::from_secs(30)),
 };
 
-const INDEX: &str = "\
-Ringgate
+/// What is served at a path.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    /// With its slash.
+    pub path: &'static str,
+    /// In a few words, for people.
+    pub text: &'static str,
+    get: fn() -> MethodRouter<AdminState>,
+}
 
-/metrics   counters, Prometheus text
-/healthz   200 while the process lives
-/upstreams the state of every endpoint, JSON
-/top       the busiest and the most limited keys of each limit, JSON
-/readyz    200 when requests are welcome, 503 while starting or draining
-";
+/// Every page but the list of them, which is at `/`.
+pub const PAGES: [Page; 5] = [
+    Page {
+        path: "/metrics",
+        text: "counters, Prometheus text",
+        get: || get(metrics),
+    },
+    Page {
+        path: "/healthz",
+        text: "200 while the process lives",
+        get: || get(async || "alive\n"),
+    },
+    Page {
+        path: "/readyz",
+        text: "200 when requests are welcome, 503 while starting or draining",
+        get: || get(ready),
+    },
+    Page {
+        path: "/upstreams",
+        text: "the state of every endpoint, JSON",
+        get: || get(upstreams),
+    },
+    Page {
+        path: "/top",
+        text: "the busiest and the most limited keys of each limit, JSON",
+        get: || get(top),
+    },
+];
+
+/// The paths in one line, for people.
+#[must_use]
+pub fn paths() -> String {
+    PAGES.map(|page| page.path).join(" ")
+}
 
 /// What the pages show.
 #[derive(Clone, Debug)]
@@ -67,15 +102,13 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 pub(super) fn spawn(listener: TcpListener, state: AdminState) -> io::Result<()> {
-    let router = Router::new()
-        .route("/", get(async || INDEX))
-        .route("/metrics", get(metrics))
-        .route("/top", get(top))
-        .route("/upstreams", get(upstreams))
-        .route("/healthz", get(async || "alive\n"))
-        .route("/readyz", get(ready))
-        .with_state(state);
-    serve::spawn(listener, router, BOUNDS)
+    let index = PAGES.map(|page| format!("{:<11}{}\n", page.path, page.text));
+    let index = format!("Ringgate\n\n{}", index.concat());
+    let router = Router::new().route("/", get(async move || index));
+    let router = PAGES
+        .iter()
+        .fold(router, |router, page| router.route(page.path, (page.get)()));
+    serve::spawn(listener, router.with_state(state), BOUNDS)
 }
 
 async fn ready(State(state): State<AdminState>) -> impl IntoResponse {

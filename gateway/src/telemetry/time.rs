@@ -1,6 +1,7 @@
 //! Unix time as text, in UTC. No time zones and no leap seconds: Unix time has none.
 
 use std::io::Write as _;
+use std::time::Duration;
 
 /// Day 0 of Unix time was a Thursday.
 const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
@@ -68,6 +69,23 @@ pub fn rfc3339(unix_us: u64, out: &mut Vec<u8>) {
     ));
 }
 
+/// `2026-01-31T23:59:59.123Z` (RFC 3339), the rest of the millisecond cut off.
+#[must_use]
+pub fn rfc3339_ms(since_1970: Duration) -> String {
+    let unix_us = u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX);
+    let Civil {
+        year,
+        month,
+        day,
+        hour,
+        minute,
+        second,
+        micro,
+    } = Civil::from_unix_us(unix_us);
+    let milli = micro / 1_000;
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+}
+
 /// Appends `31/Jan/2026:23:59:59 +0000` (the common log format).
 pub fn common(unix_us: u64, out: &mut Vec<u8>) {
     let Civil {
@@ -114,7 +132,9 @@ fn name(names: &[&'static str], index: u64) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::{Civil, common, http_date, rfc3339};
+    use std::time::Duration;
+
+    use super::{Civil, common, http_date, rfc3339, rfc3339_ms};
 
     fn text(write: fn(u64, &mut Vec<u8>), seconds: u64, micros: u64) -> String {
         let mut out = Vec::new();
@@ -139,6 +159,8 @@ mod tests {
             text(rfc3339, 1_700_000_000, 42),
             "2023-11-14T22:13:20.000042Z"
         );
+        let time = Duration::new(1_700_000_000, 42_999_999);
+        assert_eq!(rfc3339_ms(time), "2023-11-14T22:13:20.042Z");
         assert_eq!(
             text(common, 1_700_000_000, 42),
             "14/Nov/2023:22:13:20 +0000"

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::process::Command;
 
-use crate::support::{Driver, Ended, Folder, Launch, Upstream, skip, to_upstream};
+use crate::support::{Driver, Ended, Folder, Launch, Upstream, eventually, skip, to_upstream};
 
 const OWN: &str = "[[routes]]\nname = \"own\"\npath = \"/own\"\nrespond = { body = \"own\" }\n";
 
@@ -25,6 +25,17 @@ fn assert_fails(ended: &Ended, code: i32, parts: &[&str]) {
     for part in parts {
         assert!(line.contains(part), "{part:?} in {line:?}");
     }
+}
+
+/// `2026-01-31T23:59:59.123Z`, then a level.
+fn begins_with_a_time(line: &str) -> bool {
+    let shape: String = line
+        .chars()
+        .map(|c| if c.is_ascii_digit() { '0' } else { c })
+        .collect();
+    ["info  ", "warn  ", "error "]
+        .iter()
+        .any(|level| shape.starts_with(&format!("0000-00-00T00:00:00.000Z {level}")))
 }
 
 /// Runs a command's program as a user who owns nothing.
@@ -48,21 +59,39 @@ fn may_change_user(name: &str) -> bool {
 }
 
 on_both_drivers! {
-    fn the_banner_tells_what_listens_where_and_on_what(driver) {
+    fn what_listens_where_and_on_what_is_told_in_lines_with_time_and_level(driver) {
         let gateway = Launch::new(driver).rest(OWN).start();
-        let said = gateway.said().join("\n");
+        let said = gateway.said();
+        let pages = gateway::control::admin::paths();
         for part in [
-            format!("http://{} (web)", gateway.address),
-            format!("http://{} (/metrics /healthz /readyz /top)", gateway.admin),
-            format!("2, on {} (", driver.name()),
-            format!("curl -i http://{}/own", gateway.address),
-            format!("curl -s http://{}/metrics", gateway.admin),
-            "Ctrl-C drains and ends.".to_owned(),
+            format!("Z info  listening address=http://{} listener=web", gateway.address),
+            format!("Z info  admin address=http://{} pages=\"{pages}\"", gateway.admin),
+            format!(" workers=2 driver={} ring=", driver.name()),
+            format!("info  serving version={} config=/", env!("CARGO_PKG_VERSION")),
         ] {
-            assert!(said.contains(&part), "{part:?} in:\n{said}");
+            assert!(said.iter().any(|line| line.contains(&part)), "{part:?} in: {said:?}");
         }
-        let flags = if driver == Driver::IoUring { "SINGLE_ISSUER" } else { "(-)" };
-        assert!(said.contains(flags), "{said}");
+        let flags = if driver == Driver::IoUring { "ring=SINGLE_ISSUER" } else { "ring=-" };
+        assert!(said.iter().any(|line| line.contains(flags)), "{said:?}");
+        gateway.signal(libc::SIGHUP);
+        eventually("the answer to a signal", || gateway.said().iter().any(|line| line.contains("SIGHUP")).then_some(()));
+        for line in gateway.said() {
+            assert!(begins_with_a_time(&line), "{line}");
+        }
+    }
+
+    fn the_journal_gets_priorities_in_place_of_times(driver) {
+        // As systemd does it: standard error is the stream that the variable names.
+        let journal = "export JOURNAL_STREAM=$(stat -Lc %d:%i /proc/self/fd/2); exec \"$@\"";
+        let gateway = Launch::new(driver).through(&["sh", "-c", journal, "sh"]).rest(OWN).start();
+        gateway.signal(libc::SIGHUP);
+        eventually("the answer to a signal", || gateway.said().iter().any(|line| line.contains("SIGHUP")).then_some(()));
+        for line in gateway.said() {
+            assert!(line.starts_with("<6>info  ") || line.starts_with("<4>warn  "), "{line}");
+        }
+        // Inherited by a process whose standard error is something else.
+        let gateway = Launch::new(driver).environment("JOURNAL_STREAM", "1:1").rest(OWN).start();
+        assert!(begins_with_a_time(&gateway.said()[0]), "{:?}", gateway.said());
     }
 
     fn a_port_in_use_is_one_line_with_a_remedy(driver) {

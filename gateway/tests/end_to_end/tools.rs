@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::{Client, Folder, Launch, eventually, skip, to_upstream};
+use crate::support::{Client, Driver, Folder, Launch, eventually, skip, terminate, to_upstream};
 
 /// A program of this name; `None`: the test `test` is skipped.
 fn find(program: &str, test: &str) -> Option<PathBuf> {
@@ -108,7 +109,7 @@ impl Nginx {
 impl Drop for Nginx {
     fn drop(&mut self) {
         // Its worker goes with it: a master that is killed leaves one behind, one that is told to end does not.
-        crate::support::terminate(&self.child);
+        terminate(self.child.id());
         drop(self.child.wait());
     }
 }
@@ -170,18 +171,19 @@ on_both_drivers! {
         assert_eq!(opened, 1.0, "questions and requests take turns on one connection");
     }
 
-    fn the_lines_of_the_banner_answer_as_printed(driver) {
-        if find("curl", "tools::the_lines_of_the_banner_answer_as_printed").is_none() {
+    fn the_lines_of_the_banner_answer_as_printed_on_a_terminal_and_its_key_ends_it(driver) {
+        let name = "tools::the_lines_of_the_banner_answer_as_printed_on_a_terminal_and_its_key_ends_it";
+        if find("curl", name).is_none() || find("script", name).is_none() {
             return;
         }
-        // What is served without a file, on ports of this test's own.
-        let text = include_str!("../../src/config/default.toml")
-            .replace("127.0.0.1:8080", "127.0.0.1:0")
-            .replace("127.0.0.1:9400", "127.0.0.1:0");
-        let gateway = Launch::new(driver).whole(&text).start();
-        let said = gateway.said();
-        let lines: Vec<&str> = said.iter().map(|line| line.trim()).filter(|line| line.starts_with("curl ")).collect();
-        let [demo, hello, metrics] = lines[..] else { panic!("three lines: {said:?}") };
+        let mut terminal = Terminal::start(driver);
+        let said = terminal.said.join("\n");
+        let pages = format!(" ({})", gateway::control::admin::paths());
+        for part in [pages.as_str(), "  listening  http://127.0.0.1:", " (web)", &format!(", on {} (", driver.name())] {
+            assert!(said.contains(part), "{part:?} in:\n{said}");
+        }
+        let lines: Vec<&str> = terminal.said.iter().map(|line| line.trim()).filter(|line| line.starts_with("curl ")).collect();
+        let [demo, hello, metrics] = lines[..] else { panic!("three lines: {said}") };
         let answer = run(demo);
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
         assert!(answer.contains("\"method\":\"GET\""), "the request as the demo upstream got it: {answer}");
@@ -191,5 +193,76 @@ on_both_drivers! {
         // The limit is low enough to be seen by hand.
         let again = run(&format!("for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do {demo}; done"));
         assert!(again.contains("HTTP/1.1 429 ") && again.to_lowercase().contains("retry-after: "), "{again}");
+        terminal.press_control_c();
+        assert_eq!(eventually("its end", || terminal.script.try_wait().unwrap()).code(), Some(0));
+    }
+}
+
+/// A gateway in front of a terminal, which `script` makes; with what is served without a file, on ports of its own.
+struct Terminal {
+    script: Child,
+    pid: u32,
+    said: Vec<String>,
+    _folder: Folder,
+}
+
+impl Terminal {
+    fn start(driver: Driver) -> Self {
+        let folder = Folder::new();
+        let config = folder.path().join("ringgate.toml");
+        let text = include_str!("../../src/config/default.toml")
+            .replace("127.0.0.1:8080", "127.0.0.1:0")
+            .replace("127.0.0.1:9400", "127.0.0.1:0");
+        fs::write(&config, text).unwrap();
+        let (program, config) = (env!("CARGO_BIN_EXE_ringgate"), config.display());
+        let line = format!("echo $$; exec '{program}' run -c '{config}'");
+        let mut command = Command::new("script");
+        command.args(["-qefc", &line, "/dev/null"]);
+        command.env_remove("MONOIO_FORCE_LEGACY_DRIVER");
+        if driver == Driver::Epoll {
+            command.env("MONOIO_FORCE_LEGACY_DRIVER", "1");
+        }
+        let mut script = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(script.stdout.take().unwrap()).lines();
+        let pid = lines.next().unwrap().unwrap().trim().parse().unwrap();
+        let mut said = Vec::new();
+        while !said
+            .last()
+            .is_some_and(|line: &String| line.starts_with("Ctrl-C"))
+        {
+            let line = lines.next().unwrap_or_else(|| panic!("it ended: {said:?}"));
+            said.push(line.unwrap());
+        }
+        // So that it never waits for a reader.
+        std::thread::spawn(move || lines.count());
+        Self {
+            script,
+            pid,
+            said,
+            _folder: folder,
+        }
+    }
+
+    fn press_control_c(&mut self) {
+        self.script
+            .stdin
+            .as_mut()
+            .unwrap()
+            .write_all(b"\x03")
+            .unwrap();
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // Where a test failed. A terminal that goes is no reason for it to end.
+        if matches!(self.script.try_wait(), Ok(None)) {
+            terminate(self.pid);
+            drop(self.script.wait());
+        }
     }
 }

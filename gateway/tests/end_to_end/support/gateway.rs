@@ -126,6 +126,25 @@ fn spawn(launch: &Launch, folder: &Folder) -> (Child, Lines, Lines, PathBuf) {
     (child, stdout, stderr, config)
 }
 
+/// The last line of a start is there.
+fn serves(lines: &[String]) -> bool {
+    lines.iter().any(|line| line.contains("info  serving "))
+}
+
+/// A field of the first line of the process log with this message.
+#[track_caller]
+fn field(lines: &[String], message: &str, name: &str) -> String {
+    let start = format!("info  {message} ");
+    let fields = lines.iter().find_map(|line| line.split_once(&start));
+    let (_, fields) = fields.unwrap_or_else(|| panic!("{message} in {lines:?}"));
+    let value = fields
+        .split(' ')
+        .find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+    value
+        .unwrap_or_else(|| panic!("{name} in {fields}"))
+        .to_owned()
+}
+
 #[track_caller]
 pub(super) fn start(launch: Launch) -> Gateway {
     let folder = Folder::new();
@@ -139,38 +158,22 @@ pub(super) fn start(launch: Launch) -> Gateway {
         stderr,
         _folder: folder,
     };
-    let banner = eventually("the banner", || {
+    let said = eventually("it to serve", || {
         let lines = gateway.stderr.so_far();
         if let Some(status) = gateway.child.try_wait().unwrap() {
             panic!("ended with {status}: {:?}", gateway.stderr.whole());
         }
-        lines
-            .iter()
-            .any(|line| line.starts_with("Ctrl-C"))
-            .then_some(lines)
+        serves(&lines).then_some(lines)
     });
-    let after = |label: &str| {
-        let line = banner
-            .iter()
-            .find_map(|line| line.trim().strip_prefix(label));
-        line.unwrap_or_else(|| panic!("{label} in {banner:?}"))
-            .trim()
-            .to_owned()
-    };
-    let address = |text: String| {
-        let host = text
-            .strip_prefix("http://")
-            .unwrap()
-            .split(' ')
-            .next()
-            .unwrap();
+    let address = |message: &str| {
+        let url = field(&said, message, "address");
+        let host = url.strip_prefix("http://").unwrap();
         host.parse::<SocketAddr>().unwrap()
     };
-    gateway.address = address(after("listening"));
-    gateway.admin = address(after("admin"));
+    gateway.address = address("listening");
+    gateway.admin = address("admin");
     let expected = launch.reported.unwrap_or(launch.driver).name();
-    let workers = after("workers");
-    assert!(workers.contains(&format!("on {expected} (")), "{workers}");
+    assert_eq!(field(&said, "serving", "driver"), expected);
     let metrics = gateway.metrics();
     let all = metrics.sum("ringgate_workers", &[]);
     let on_driver = metrics.sum("ringgate_io_driver", &[("driver", expected)]);
@@ -187,11 +190,7 @@ pub(super) fn fail(launch: Launch) -> Ended {
     let (mut child, _stdout, stderr, config) = spawn(&launch, &folder);
     let status = eventually("the end of a gateway that cannot start", || {
         let status = child.try_wait().unwrap();
-        if stderr
-            .so_far()
-            .iter()
-            .any(|line| line.starts_with("Ctrl-C"))
-        {
+        if serves(&stderr.so_far()) {
             drop(child.kill());
             panic!("it started: {:?}", stderr.so_far());
         }

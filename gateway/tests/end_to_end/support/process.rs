@@ -5,7 +5,7 @@
 )]
 
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command};
+use std::process::Command;
 use std::time::Duration;
 use std::{fs, io};
 
@@ -17,9 +17,9 @@ pub(super) fn signal(pid: u32, signal: i32) {
     assert_eq!(result, 0, "{}", io::Error::last_os_error());
 }
 
-/// Tells a child to end in order.
-pub(crate) fn terminate(child: &Child) {
-    signal(child.id(), libc::SIGTERM);
+/// Tells a process to end in order.
+pub(crate) fn terminate(pid: u32) {
+    signal(pid, libc::SIGTERM);
 }
 
 /// From now on a process gets no descriptor of this number or above; those that it has stay.
