@@ -244,6 +244,37 @@ impl Socket {
         matches!(SockRef::from(self).recv_with_flags(&mut byte, flags), Ok(count) if count > 0)
     }
 
+    /// Bytes that were sent and that the peer has not acknowledged, the end that [`Socket::shutdown`] makes counted as one more;
+    /// 0: its kernel has got everything. Costs a system call.
+    #[must_use]
+    pub fn unacknowledged(&self) -> usize {
+        let mut count: libc::c_int = 0;
+        // SAFETY: the request writes one `int` to where it points, which outlives the call, and the descriptor is open.
+        let asked =
+            unsafe { libc::ioctl(self.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut count) };
+        // Of a connection that is gone nothing is on its way.
+        if asked == 0 {
+            usize::try_from(count).unwrap_or(0)
+        } else {
+            0
+        }
+    }
+
+    /// Throws away up to `most` bytes of what has come on a TCP connection, which are not copied: how many there were, 0 at
+    /// the end. No read may be under way. Costs a system call.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock`: nothing has come; else what `recv(2)` says.
+    pub fn throw_away(&self, most: usize) -> io::Result<usize> {
+        let flags = libc::MSG_TRUNC | libc::MSG_DONTWAIT;
+        // SAFETY: of TCP the kernel writes nothing with `MSG_TRUNC` (tcp(7)), and on any other socket it finds that the null
+        // pointer is none to write to; the descriptor is open.
+        let count =
+            unsafe { libc::recv(self.as_fd().as_raw_fd(), std::ptr::null_mut(), most, flags) };
+        usize::try_from(count).map_err(|_negative| io::Error::last_os_error())
+    }
+
     /// The peer has reset the connection, or both sides have ended it; with `or_ended` also: the peer has. Reads nothing,
     /// so it is found behind bytes that nobody wants yet. Costs a system call.
     #[must_use]
@@ -303,7 +334,9 @@ pub fn pair() -> io::Result<(Rc<Socket>, Rc<Socket>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::listen::{bind, local_address, probe};
+    use monoio::io::Canceller;
+
+    use crate::listen::{Acceptor, bind, local_address, probe};
     use crate::{Choice, Executor, Options, Reader};
 
     fn on_both_drivers(test: impl AsyncFn()) {
@@ -356,6 +389,37 @@ mod tests {
             drop((reader, left));
             let mut other = Reader::new(right);
             assert_eq!(other.fill().await.unwrap(), 0);
+        });
+    }
+
+    #[test]
+    fn what_was_sent_counts_until_it_is_acknowledged_and_what_came_is_thrown_away() {
+        on_both_drivers(async || {
+            let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+            let address = local_address(listener.as_fd()).unwrap();
+            let acceptor = Acceptor::new(listener).unwrap();
+            let left = Socket::connect_tcp(address).await.unwrap();
+            let (right, _) = acceptor.accept(Canceller::new().handle()).await.unwrap();
+            let nothing = right.throw_away(100).unwrap_err();
+            assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+            assert_eq!(left.try_send(&[b'x'; 1000]).unwrap(), 1000);
+            left.shutdown(Shutdown::Write);
+            right.readable().await.unwrap();
+            assert_eq!(right.throw_away(600).unwrap(), 600);
+            assert_eq!(right.throw_away(600).unwrap(), 400);
+            assert_eq!(right.throw_away(600).unwrap(), 0, "the end");
+            // That of the end may come a little later.
+            let all_taken = async {
+                while left.unacknowledged() > 0 {
+                    monoio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            let most = Duration::from_secs(30);
+            monoio::time::timeout(most, all_taken).await.unwrap();
+            // Nobody reads it, and more than fits is not acknowledged.
+            let pieces = (0..1000).map_while(|_| right.try_send(&[b'y'; 65_536]).ok());
+            assert!(pieces.sum::<usize>() > right.unacknowledged());
+            assert!(right.unacknowledged() > 0);
         });
     }
 

@@ -1,5 +1,6 @@
 //! A client's connection: reads heads one after the other, hands each request to `request`, and ends in order.
 
+mod linger;
 mod rest;
 
 use std::future::{Future, poll_fn};
@@ -14,6 +15,8 @@ use std::time::Duration;
 
 use runtime::{Buf, Deadline, Expiry, Reader, Socket, TICK};
 
+pub(super) use linger::LINGER_BYTES_MAX;
+use linger::Lingering;
 use rest::Resting;
 
 use super::client::{Peer, text_of};
@@ -28,10 +31,6 @@ use super::worker::Worker;
 use super::{Why, respond};
 use crate::config::ProxyProtocol;
 
-/// After an answer that the client may not have read: how long and how much is read and thrown away, so that the
-/// close is not a reset that destroys the answer.
-const LINGER_TIME: Duration = Duration::from_secs(2);
-const LINGER_BYTES_MAX: usize = 64 * 1024;
 /// Answers to pipelined requests are sent at the latest when there is this much of them.
 const OUT_BYTES_MAX: usize = runtime::MEDIUM_BYTES;
 /// After this long without a request the connection gives its buffer back and waits for readiness instead.
@@ -157,9 +156,9 @@ pub(super) fn patience(bytes: u64, elapsed: u64, rate: u64, timeout: Duration) -
 pub(super) enum Next {
     /// Read the next request.
     Keep,
-    /// Close: everything was read.
+    /// Close: everything was read, and the client has said that nothing more comes.
     Close,
-    /// Close, but give the client time to read the answer first.
+    /// Close, but nothing that the client still sends may cost it the answer.
     Linger,
     /// Close at once, with a reset: the answer was cut, and that must be seen.
     Abort,
@@ -211,6 +210,8 @@ pub(super) async fn serve(mut connection: Box<Connection>) {
         match pause {
             Pause::Idle => {}
             Pause::Tunnel => return Box::pin(tunnel::serve(connection)).await,
+            // The place of a request is free again meanwhile.
+            Pause::Linger => return Box::pin(Lingering::from(connection).serve()).await,
             Pause::End => return,
         }
     }
@@ -234,6 +235,8 @@ pub(super) enum Pause {
     Idle,
     /// It has become a tunnel.
     Tunnel,
+    /// It has ended for the gateway; the client may still send.
+    Linger,
     /// It has ended.
     End,
 }
@@ -257,10 +260,7 @@ pub(super) async fn work(mut connection: Box<Connection>, mut scratch: Box<Scrat
     let pause = match connection.serve_requests(&mut scratch).await {
         None => Pause::Idle,
         Some(Next::Tunnel) => Pause::Tunnel,
-        Some(next) => {
-            connection.end(next).await;
-            Pause::End
-        }
+        Some(next) => connection.end(next).await,
     };
     (connection, scratch, pause)
 }
@@ -514,11 +514,10 @@ impl Connection {
                 // From the first byte to the last, however it trickles.
                 began = true;
                 let timeout = self.listener.config.header_timeout;
-                self.writer
-                    .deadline
-                    .set(timeout, Expiry::EndReads, Why::Head);
+                self.writer.deadline.set(timeout, Expiry::Wake, Why::Head);
             }
-            match self.reader.fill().await {
+            let filled = fill_in_time(&mut self.reader, &self.writer.deadline).await;
+            match filled.ok_or(HeadEnd::Broken(Error::ClientTimeout(Why::Head)))? {
                 // Empty lines are no request to answer.
                 Ok(0) if scanner.is_before_first_octet() => return Err(HeadEnd::Closed),
                 Ok(0) => return Err(self.cut_head()),
@@ -545,19 +544,25 @@ impl Connection {
         }
     }
 
-    /// Sends what waits and closes in the way that `next` says. The socket itself is closed when the connection is dropped.
-    async fn end(&mut self, next: Next) {
+    /// Sends what waits and says how the connection ends. The socket itself is closed when the connection is dropped.
+    async fn end(&mut self, next: Next) -> Pause {
         if matches!(next, Next::Close | Next::Linger) {
             self.writer.send_last();
         }
-        let flushed = self.writer.flush().await.is_ok();
+        let flushed = if next == Next::Linger {
+            linger::flush(&mut self.writer, &mut self.reader).await
+        } else {
+            self.writer.flush().await
+        };
         match next {
+            Next::Linger if flushed.is_ok() => Pause::Linger,
             // A close with bytes unread would be a reset, which may overtake the answer.
-            Next::Close if flushed && self.has_unread() => self.linger().await,
-            Next::Keep | Next::Close | Next::Tunnel => {}
-            Next::Abort => self.writer.socket.reset_on_close(),
-            Next::Linger if flushed => self.linger().await,
-            Next::Linger => {}
+            Next::Close if flushed.is_ok() && self.has_unread() => Pause::Linger,
+            Next::Abort => {
+                self.writer.socket.reset_on_close();
+                Pause::End
+            }
+            Next::Keep | Next::Close | Next::Linger | Next::Tunnel => Pause::End,
         }
     }
 
@@ -567,27 +572,27 @@ impl Connection {
         !self.reader.data().is_empty() || self.writer.socket.has_unread()
     }
 
-    async fn linger(&mut self) {
-        self.writer.socket.shutdown(std::net::Shutdown::Write);
-        self.writer
-            .deadline
-            .set(LINGER_TIME, Expiry::EndBoth, Why::Linger);
-        let mut left = LINGER_BYTES_MAX;
-        while let Ok(count) = self.reader.fill().await {
-            if count == 0 || count >= left {
-                return;
-            }
-            left -= count;
-            self.reader.buf().clear();
-        }
-    }
-
     /// Puts an answer of the gateway's own behind what waits to be sent; the bytes of its body.
     pub(super) fn put_answer(&mut self, answer: &respond::Answer<'_>) -> u64 {
         self.worker
             .clock
             .with_date(|date| answer.put(&mut self.writer.out, date))
     }
+}
+
+/// Waits for bytes of the client until `deadline`, which was set to wake; `None`: it has passed. The read stays under way, and the
+/// reading side open: to a byte that came after its shutdown the kernel would answer with a reset, which could overtake what
+/// the client is told.
+pub(super) async fn fill_in_time(
+    reader: &mut Reader,
+    deadline: &Deadline<Why>,
+) -> Option<io::Result<usize>> {
+    poll_fn(|cx| match reader.poll_fill(cx) {
+        Poll::Ready(filled) => Poll::Ready(Some(filled)),
+        Poll::Pending if deadline.take_woken() => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
 }
 
 /// A wait for a further request is long enough for a rest.

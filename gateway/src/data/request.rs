@@ -26,7 +26,7 @@ use super::auth::{Caller, TakenOut, Verified};
 use super::body::{Sink, Transfer};
 use super::client::Told;
 use super::codec::{BodyFraming, Edits, Fields, RequestHead, Scheme, TargetForm, Version};
-use super::connection::{Connection, Next};
+use super::connection::{Connection, Next, fill_in_time};
 use super::edit::{HeaderPlan, Variables};
 use super::error::Error;
 use super::filter::limit;
@@ -489,13 +489,20 @@ async fn answer(
     };
     record.response_body_bytes = connection.put_answer(&answer);
     if close {
-        return if has_body(record) {
-            Next::Linger
-        } else {
-            Next::Close
-        };
+        return last(has_body(record), record);
     }
     discard_body(connection, record).await
+}
+
+/// How to close behind an answer. `has_more`: part of the request was not read. Only who has said that it sends nothing more is
+/// closed at once: a request that it sent before it saw ours would be answered with a reset.
+pub(super) fn last(has_more: bool, record: &Record) -> Next {
+    let is_over = record.request.is_some_and(|request| !request.keep_alive);
+    if has_more || !is_over {
+        Next::Linger
+    } else {
+        Next::Close
+    }
 }
 
 /// Reads what is left of a body that nobody wants, if it is short; otherwise the connection closes, since its bytes
@@ -518,14 +525,15 @@ pub(super) async fn discard(connection: &mut Connection, body: &mut Transfer) ->
     }
     connection
         .body_deadline
-        .set(DISCARD_TIME, Expiry::EndReads, Why::Body);
+        .set(DISCARD_TIME, Expiry::Wake, Why::Body);
     // Bytes that are left when all that can be taken was taken are the beginning of something: there must come more.
     let mut needs_more = false;
     while !body.is_ended() {
         if needs_more || connection.reader.data().is_empty() || connection.reader.is_armed() {
-            match connection.reader.fill().await {
-                Ok(0) | Err(_) => return Next::Close,
-                Ok(count) => connection.worker.metrics.received(count as u64),
+            match fill_in_time(&mut connection.reader, &connection.body_deadline).await {
+                None => return Next::Linger,
+                Some(Ok(0) | Err(_)) => return Next::Close,
+                Some(Ok(count)) => connection.worker.metrics.received(count as u64),
             }
         }
         let taken = body.take(connection.reader.buf());

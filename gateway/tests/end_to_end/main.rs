@@ -26,6 +26,7 @@ mod basic_auth;
 mod bench;
 mod bounds;
 mod client_address;
+mod closing;
 mod cors;
 mod descriptors;
 mod drain;

@@ -31,7 +31,7 @@ pub(super) use self::head::Outgoing;
 use self::retry::{Tries, is_replayable};
 use self::short::Short;
 use self::timers::{Timers, ticks_of};
-use self::upload::{Never, Stopped, Upload};
+use self::upload::{Never, Upload};
 use super::Why;
 use super::body::{Sink, Transfer};
 use super::codec::{BodyFraming, HeadLimits, RequestHead, token_in_list};
@@ -39,7 +39,7 @@ use super::connection::{Connection, Next};
 use super::error::Error;
 use super::log::Record;
 use super::plan::RoutePlan;
-use super::request::{Scratch, discard};
+use super::request::{Scratch, discard, last};
 use super::tunnel::Tunnel;
 use super::upstream::{Lease, LeaseError, Pool, Turn};
 use super::worker::{Served, Worker};
@@ -147,10 +147,12 @@ pub(super) async fn forward(
                     give_back(pool, lease, &finished);
                 }
                 let head_bytes = scratch.head.len() as u64;
-                return Ok(match settle(connection, head_bytes, &body, &finished) {
-                    Some(next) => next,
-                    None => discard(connection, &mut body).await,
-                });
+                return Ok(
+                    match settle(connection, head_bytes, &body, &finished, record) {
+                        Some(next) => next,
+                        None => discard(connection, &mut body).await,
+                    },
+                );
             }
             Ok(Ended::Repeat(_)) => again(&worker, record, tries.after_status(&lease)),
             Err(error) => match tries.after_error(&error, &lease, record.status) {
@@ -246,6 +248,7 @@ fn settle(
     head_bytes: u64,
     body: &Transfer,
     finished: &Finished,
+    record: &Record,
 ) -> Option<Next> {
     connection.body_deadline.clear(Why::Busy);
     // The next request will be like this one.
@@ -255,8 +258,7 @@ fn settle(
     match (finished.keep_alive, body.is_ended()) {
         (true, true) => Some(Next::Keep),
         (true, false) => None,
-        (false, true) => Some(Next::Close),
-        (false, false) => Some(Next::Linger),
+        (false, is_read) => Some(last(!is_read, record)),
     }
 }
 
@@ -284,12 +286,11 @@ struct Progress {
 /// Both ways at once, until the way down ends or the client has. `heeds_end`: a client that ends its sending side has left,
 /// also while it is sent to.
 async fn both(
-    mut up: Pin<&mut impl Future<Output = Result<Never, Stopped>>>,
+    mut up: Pin<&mut impl Future<Output = Result<Never, Error>>>,
     mut down: Pin<&mut impl Future<Output = Result<Ended, Error>>>,
     progress: &Progress,
     heeds_end: bool,
 ) -> Result<Ended, Error> {
-    let mut sending = true;
     poll_fn(|cx| {
         // Once the request has been sent, the way up only watches the client. A client to which an answer is being sent is
         // seen to leave by that.
@@ -301,13 +302,8 @@ async fn both(
             }
         }
         // First: whether the request has been sent decides what becomes of the connections after the response.
-        if sending && let Poll::Ready(result) = up.as_mut().poll(cx) {
-            match result {
-                Err(Stopped::ByClient(error)) => return Poll::Ready(Err(error)),
-                // An upstream may answer and close without reading the rest: its answer decides.
-                Err(Stopped::ByUpstream) => sending = false,
-                Ok(never) => match never {},
-            }
+        if let Poll::Ready(result) = up.as_mut().poll(cx) {
+            return Poll::Ready(result.map(|never| match never {}));
         }
         if watching {
             return Poll::Pending;

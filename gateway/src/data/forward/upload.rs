@@ -1,6 +1,6 @@
 //! The way up: the request, piece by piece, then an eye on the client while the upstream works.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::timers::Timers;
 use super::{COALESCE_BYTES_MAX, Progress};
 use crate::data::Why;
 use crate::data::body::Transfer;
-use crate::data::connection::patience;
+use crate::data::connection::{LINGER_BYTES_MAX, fill_in_time, patience};
 use crate::data::error::{Error, client_end};
 use crate::data::fairness::Fairness;
 use crate::data::plan::ListenerPlan;
@@ -19,8 +19,8 @@ use crate::data::worker::Worker;
 /// How often a client is looked for while the upstream works and no read watches: it is to be missed within a second.
 pub(super) const GONE_EVERY: Duration = Duration::from_millis(500);
 
-/// Why the way up ended before the way down.
-pub(super) enum Stopped {
+/// Why not all of the request was sent.
+enum Stopped {
     ByClient(Error),
     ByUpstream,
 }
@@ -47,14 +47,26 @@ pub(super) struct Upload<'a> {
 }
 
 impl Upload<'_> {
-    /// Sends `head` and what follows it. `None`: all of it was sent, or the upstream does not take it.
-    pub(super) async fn run(mut self, head: Option<Buf>) -> Result<Never, Stopped> {
-        let Some(mut out) = head else {
-            if self.progress.uploaded.get() {
-                return self.watch().await;
-            }
-            return Err(Stopped::ByUpstream);
+    /// Sends `head`, and what follows it. `None`: all of it was sent, or the upstream does not take it. Ends only where the client
+    /// is at fault or gone.
+    pub(super) async fn run(mut self, head: Option<Buf>) -> Result<Never, Error> {
+        let sent = match head {
+            Some(head) => self.send_request(head).await,
+            None if self.progress.uploaded.get() => Ok(()),
+            None => Err(Stopped::ByUpstream),
         };
+        match sent {
+            Ok(()) => {
+                self.progress.uploaded.set(true);
+                self.watch().await
+            }
+            // An upstream may answer and close without reading the rest: its answer decides.
+            Err(Stopped::ByUpstream) => self.throw_away().await,
+            Err(Stopped::ByClient(error)) => Err(error),
+        }
+    }
+
+    async fn send_request(&mut self, mut out: Buf) -> Result<(), Stopped> {
         let mut fairness = Fairness::default();
         loop {
             let mut piece = self.take()?;
@@ -66,8 +78,7 @@ impl Upload<'_> {
                 self.send(std::mem::replace(&mut out, piece)).await?;
             }
             if self.body.is_ended() {
-                self.send(out).await?;
-                break;
+                return self.send(out).await;
             }
             if !out.is_empty() {
                 // The next piece may arrive while this one goes out.
@@ -77,8 +88,28 @@ impl Upload<'_> {
             self.fill().await?;
             fairness.turn().await;
         }
-        self.progress.uploaded.set(true);
-        self.watch().await
+    }
+
+    /// Reads what is left of the body for nobody: a client that reads only when it has sent all must get its answer. What it
+    /// does wrong now changes nothing. Does not end.
+    async fn throw_away<T>(&mut self) -> T {
+        let mut fairness = Fairness::default();
+        loop {
+            let is_armed = self.reader.is_armed();
+            if !is_armed && self.body.take(self.reader.buf()).is_err() {
+                break;
+            }
+            if self.body.is_ended() || self.body.payload_bytes() >= LINGER_BYTES_MAX {
+                break;
+            }
+            self.read_ahead();
+            match self.reader.fill().await {
+                Ok(count) if count > 0 => self.worker.metrics.received(count as u64),
+                _ => break,
+            }
+            fairness.turn().await;
+        }
+        pending().await
     }
 
     /// What there is of the body.
@@ -115,8 +146,7 @@ impl Upload<'_> {
         if !(self.expect_continue && received == 0) {
             let (rate, timeout) = (config.min_body_rate, config.body_timeout);
             let patience = patience(received, self.waited, rate, timeout);
-            self.body_deadline
-                .set(patience, Expiry::EndReads, Why::Body);
+            self.body_deadline.set(patience, Expiry::Wake, Why::Body);
             if !self.progress.head_seen.get() {
                 // While the client is waited for, the upstream owes nothing.
                 self.timers.nobody(self.deadline);
@@ -124,7 +154,8 @@ impl Upload<'_> {
         }
         let began = self.deadline.now();
         self.read_ahead();
-        match self.reader.fill().await {
+        let filled = fill_in_time(self.reader, self.body_deadline).await;
+        match filled.ok_or(Stopped::ByClient(Error::ClientTimeout(Why::Body)))? {
             Ok(0) | Err(_) => Err(Stopped::ByClient(client_end(self.body_deadline.fired()))),
             Ok(count) => {
                 self.body_deadline.clear(Why::Busy);
@@ -150,7 +181,7 @@ impl Upload<'_> {
 
     /// Waits for the client to leave; never for anything else. The read that watches is the next request's, so there is none
     /// where none will come, or not soon: it would have to be cancelled.
-    async fn watch(self) -> Result<Never, Stopped> {
+    async fn watch(self) -> Result<Never, Error> {
         let config = &self.listener.config;
         let reads = self.reads_ahead && self.reader.data().is_empty();
         if self.reader.is_armed() || reads {
@@ -159,7 +190,7 @@ impl Upload<'_> {
                 // Of a draining worker's connection the sweeper may have made the end itself.
                 Ok(0) if !config.abort_on_client_fin || self.worker.is_draining() => {}
                 Ok(0) | Err(_) => {
-                    return Err(Stopped::ByClient(client_end(self.body_deadline.fired())));
+                    return Err(client_end(self.body_deadline.fired()));
                 }
                 Ok(count) => self.worker.metrics.received(count as u64),
             }
@@ -175,7 +206,7 @@ impl Upload<'_> {
             })
             .await;
             if self.reader.socket().is_gone(at_its_end) {
-                return Err(Stopped::ByClient(client_end(self.body_deadline.fired())));
+                return Err(client_end(self.body_deadline.fired()));
             }
         }
     }

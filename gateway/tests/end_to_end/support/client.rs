@@ -34,6 +34,16 @@ impl Client {
         Self::over(socket.into()).unwrap()
     }
 
+    /// Connects, and the kernel takes little of what comes and is not read.
+    pub(crate) fn with_small_buffers(address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        // Of segments of 64 KiB, as loopback has them, the sender's kernel holds megabytes.
+        socket.set_tcp_mss(536).unwrap();
+        socket.connect_timeout(&address.into(), LONG).unwrap();
+        Self::over(socket.into()).unwrap()
+    }
+
     fn over(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(LONG))?;
@@ -125,6 +135,22 @@ impl Client {
         while !super::process::ends_within(self.stream(), PACE) {
             assert!(start.elapsed() < LONG, "nobody ends a client that drips");
             self.send_what_goes(piece);
+        }
+    }
+
+    /// Waits until the first bytes of an answer are there, and leaves them.
+    #[track_caller]
+    pub(crate) fn wait_for_answer(&self) {
+        assert_eq!(self.stream().peek(&mut [0]).unwrap(), 1);
+    }
+
+    /// Sends `piece`, each [`PACE`], so many times; the other side must not end the connection meanwhile.
+    #[track_caller]
+    pub(crate) fn drip_for(&mut self, piece: &[u8], times: u32) {
+        for time in 0..times {
+            let ended = super::process::ends_within(self.stream(), PACE);
+            assert!(!ended, "ended after {time} of {times} pieces");
+            self.send(piece);
         }
     }
 

@@ -55,6 +55,15 @@ pub(super) fn ends_within(socket: &impl std::os::fd::AsRawFd, most: Duration) ->
     poll.revents & (libc::POLLERR | libc::POLLHUP | libc::POLLRDHUP) != 0
 }
 
+/// Bytes that were sent and that the other side's kernel has not got.
+pub(super) fn unacknowledged(socket: &impl std::os::fd::AsRawFd) -> usize {
+    let mut count: libc::c_int = 0;
+    // SAFETY: one number, in memory that outlives the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut count) };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+    usize::try_from(count).unwrap()
+}
+
 pub(super) fn open_files(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }

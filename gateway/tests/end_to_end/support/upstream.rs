@@ -173,6 +173,13 @@ impl Exchange {
         super::process::ends_within(&self.reading.stream, most)
     }
 
+    /// Waits until the gateway's kernel has got all that was sent.
+    pub(crate) fn wait_until_taken(&self) {
+        super::eventually("all of it taken", || {
+            (super::process::unacknowledged(&self.reading.stream) == 0).then_some(())
+        });
+    }
+
     /// Ends the connection, in order.
     pub(crate) fn close(&self) {
         drop(self.reading.stream.shutdown(Shutdown::Both));
