@@ -40,9 +40,11 @@ Examples:
 Exit codes: 0 done, 1 failed at run time, 2 wrong usage, 78 bad configuration.";
 
 const BENCH_HELP: &str = "\
-Listeners and admin move to free ports of 127.0.0.1, endpoints become the server built into ringgate-load, the access log is
-off. Each limit that a route has alone is asked beyond what it gives and compared with an ideal bucket; then a mix with one
-request for each route is sent.
+Listeners and admin move to free ports of 127.0.0.1, endpoints become the server built into ringgate-load, the access log and
+penalties (`ban`) are off. Each route is asked by a request with what it and its filters ask for: host, path, method, query, header
+fields; a value for a regular expression is made up. Credentials cannot be: -H 'Authorization: ...' adds them. Routes that would
+refuse their request are left out, with the reason. Each limit that a route has alone is asked beyond what it gives and compared
+with an ideal bucket; then a mix with one request for each route is sent.
 
 Exit codes: 0 no errors, 1 requests failed or it could not run, 3 generator-bound, 4 a goal was missed, 78 bad configuration.";
 
@@ -110,6 +112,9 @@ pub struct BenchArgs {
     /// Connections [default: as `ringgate-load`].
     #[arg(long, value_name = "N")]
     pub connections: Option<NonZeroU32>,
+    /// A header field of every request, such as the credentials that routes ask for; may be repeated.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = explain::parse_header)]
+    pub headers: Vec<(String, String)>,
     /// Goals, such as 'p99<5ms,errors<0.1%'.
     #[arg(long, value_name = "GOALS")]
     pub slo: Option<String>,

@@ -12,7 +12,7 @@ use limiter::KeyHasher;
 
 use crate::cli::{EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, EXIT_USAGE};
 use crate::config::{Config, ConfigSource, did_you_mean, load};
-use crate::data::explain::{End, Question, explain};
+use crate::data::explain::{End, Explanation, Question, explain};
 use crate::data::plan::{Addresses, Plan};
 use crate::data::upstream::AddressCell;
 use report::Report;
@@ -102,25 +102,14 @@ pub fn run(
             return Ok(EXIT_USAGE);
         }
     };
-    let (now, unix_seconds) = now();
-    let hasher = KeyHasher::random();
-    let plan = match Plan::new(&config, 1, hasher, now, &mut Nowhere) {
+    let plan = match Explainer::new(&config) {
         Ok(plan) => plan,
         Err(message) => {
             writeln!(told, "error: {message}")?;
             return Ok(EXIT_CONFIG);
         }
     };
-    let explanation = explain(
-        &plan,
-        &Question {
-            listener,
-            peer: arguments.from,
-            head: &arguments.head(),
-            at: now,
-            unix_seconds,
-        },
-    );
+    let explanation = plan.explain(listener, arguments.from, &arguments.head());
     let report = Report {
         arguments,
         config: &config,
@@ -136,6 +125,38 @@ pub fn run(
         End::Refused { .. } => EXIT_FAILURE,
         End::Answered { .. } | End::Forwarded { .. } => EXIT_OK,
     })
+}
+
+/// A configuration compiled as for serving, but that nothing can be sent.
+pub(crate) struct Explainer {
+    plan: Plan,
+    now: Instant,
+    unix_seconds: u64,
+}
+
+impl Explainer {
+    /// The error is a line about what in the configuration cannot be had here.
+    pub(crate) fn new(config: &Config) -> Result<Self, String> {
+        let (now, unix_seconds) = now();
+        let plan = Plan::new(config, 1, KeyHasher::random(), now, &mut Nowhere)?;
+        Ok(Self {
+            plan,
+            now,
+            unix_seconds,
+        })
+    }
+
+    /// What is done with the request of this head, which `peer` sends to the listener of this index.
+    pub(crate) fn explain(&self, listener: usize, peer: IpAddr, head: &[u8]) -> Explanation {
+        let question = Question {
+            listener,
+            peer,
+            head,
+            at: self.now,
+            unix_seconds: self.unix_seconds,
+        };
+        explain(&self.plan, &question)
+    }
 }
 
 /// The moment by which tokens are judged, and that as seconds of Unix time.
@@ -229,7 +250,8 @@ fn parse_request(text: &str) -> Result<Asked, String> {
     Ok(asked(Some(authority), format!("{slash}{target}")))
 }
 
-fn parse_header(text: &str) -> Result<(String, String), String> {
+/// Reads a field of a request as it is written for curl.
+pub(crate) fn parse_header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once(':').ok_or("write it as 'NAME: VALUE'")?;
     if text.contains(['\r', '\n', '\0']) {
         return Err("it holds a line break".into());

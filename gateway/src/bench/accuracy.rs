@@ -146,7 +146,9 @@ impl Planned {
             .arg(&file)
             .arg("--json")
             .arg(&json);
-        for (name, value) in &sample.headers {
+        let is_key =
+            |name: &str| matches!(&how.place, Place::Header(key) if key.eq_ignore_ascii_case(name));
+        for (name, value) in sample.headers.iter().filter(|(name, _)| !is_key(name)) {
             command.args(["-H", &format!("{name}: {value}")]);
         }
         let words = match &how.place {

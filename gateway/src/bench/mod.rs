@@ -5,6 +5,7 @@
 //! its own found beside this one: so the gateway holds no code to make load with, and its CPU time stays its own.
 
 mod accuracy;
+mod example;
 mod load;
 mod mix;
 mod report;
@@ -79,11 +80,12 @@ pub fn run(arguments: &BenchArgs, env: &dyn Fn(&str) -> Option<String>) -> u8 {
 fn bench(arguments: &BenchArgs, env: &dyn Fn(&str) -> Option<String>) -> Result<u8, Error> {
     let mut config = read_config(ConfigSource::File(&arguments.config), env)
         .map_err(|errors| Error::Config(errors.to_string()))?;
-    let mix = Mix::of(&config);
+    let mix = Mix::of(&config, &arguments.headers).map_err(Error::Config)?;
     if mix.samples.is_empty() {
-        return Err(Error::Config(
-            "no route has a request that can be made up for it".into(),
-        ));
+        let reasons = mix.reasons();
+        return Err(Error::Config(format!(
+            "no route has a request that can be made up for it{reasons}"
+        )));
     }
     let tool = Tool::find()?;
     tool.check(arguments, &load::Folder::new()?, &mix.scenario())?;
@@ -118,6 +120,8 @@ fn redirect(config: &mut Config, upstream: SocketAddr) {
         listener.address = FREE;
         // The load comes as itself, from no proxy.
         listener.proxy_protocol = ProxyProtocol::Off;
+        // Load is what penalties are against.
+        listener.ban = None;
     }
     config.admin = Some(AdminConfig { listen: FREE });
     config.access_log.sink = LogSink::Off;
@@ -187,7 +191,7 @@ struct Work {
     tool: Tool,
     samples: Vec<mix::Sample>,
     scenario: String,
-    left_out: Vec<(String, &'static str)>,
+    left_out: Vec<(String, String)>,
     limits: Vec<accuracy::Planned>,
     target: SocketAddr,
     admin: SocketAddr,

@@ -22,7 +22,7 @@ pub(super) struct Report {
     pub(super) busy: BTreeMap<usize, f64>,
     /// Connections accepted by the busiest worker over the mean, by listener.
     pub(super) imbalance: BTreeMap<String, f64>,
-    pub(super) left_out: Vec<(String, &'static str)>,
+    pub(super) left_out: Vec<(String, String)>,
     /// Routes that were asked.
     pub(super) routes: usize,
 }

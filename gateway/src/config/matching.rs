@@ -82,7 +82,7 @@ pub struct Pattern {
 
 impl Pattern {
     /// Compiles; classes are those of ASCII. The error is a text of one line.
-    pub(super) fn new(text: &str, ignore_case: bool) -> Result<Self, String> {
+    pub(crate) fn new(text: &str, ignore_case: bool) -> Result<Self, String> {
         // Alone first: `)|(` would close our own group.
         let check = build(text, ignore_case);
         let whole = check.and_then(|_| build(&format!(r"\A(?:{text})\z"), ignore_case));

@@ -48,6 +48,35 @@ respond = { status = 418 }
 name = "odd"
 path_regex = "/odd[0-9]"
 upstream = "far"
+[filters.versioned]
+methods = ["PUT"]
+required_headers = { x-version = "v[0-9]+" }
+[[routes]]
+name = "filtered"
+path = "/filtered"
+filters = ["versioned"]
+upstream = "far"
+[forward_auth.judge]
+upstream = "far"
+path = "/judge"
+[[routes]]
+name = "judged"
+path = "/judged"
+auth = ["judge"]
+upstream = "far"
+[api_keys.callers]
+file = "CALLERS"
+header = "x-caller"
+[[routes]]
+name = "private"
+path = "/private"
+auth = ["callers"]
+upstream = "far"
+[[routes]]
+name = "elsewhere"
+path = "/elsewhere"
+client_networks = ["10.0.0.0/8"]
+upstream = "far"
 "#;
 
 fn ringgate() -> PathBuf {
@@ -131,18 +160,23 @@ on_both_drivers! {
         let folder = Folder::new();
         // The address of the endpoint answers nobody, and that of the listener is taken elsewhere: neither is used.
         let text = Launch::new(driver).listen("192.0.2.2:80").runtime(&format!("driver = \"{}\"", driver.name()));
-        let config = written(&folder, &text.rest(ROUTES).text());
-        let output = bench(&with_load(), &config, &["--connections", "8", "--json", "-"]);
+        let (key, callers) = ("0123456789abcdef0123456789abcdef", folder.path().join("callers"));
+        fs::write(&callers, gateway::config::entry("ann", key.as_bytes()).unwrap()).unwrap();
+        let routes = ROUTES.replace("CALLERS", callers.to_str().unwrap());
+        let config = written(&folder, &text.rest(&routes).text());
+        let field = format!("X-Caller: {key}");
+        let output = bench(&with_load(), &config, &["--connections", "8", "--json", "-", "-H", &field]);
         let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         assert_eq!((&report["schema"], &report["exit_code"]), (&"ringgate-bench/1".into(), &0.into()));
         let kinds = report["load"]["kinds"].as_array().unwrap();
         let asked: Vec<&str> = kinds.iter().map(|kind| kind["name"].as_str().unwrap()).collect();
-        assert_eq!(asked, ["plain", "clients", "keys", "teapot"]);
+        assert_eq!(asked, ["plain", "clients", "keys", "teapot", "odd", "filtered", "judged", "private"]);
         for kind in kinds {
             assert!(kind["responses"].as_u64().unwrap() > 0 && kind["failed"] == 0, "{kind:#}");
         }
-        assert_eq!(report["left_out"][0]["route"], "odd");
+        assert_eq!(report["left_out"].as_array().unwrap().len(), 1, "{report:#}");
+        assert_eq!(report["left_out"][0]["route"], "elsewhere");
         let busy = report["workers_busy"].as_array().unwrap();
         assert!(busy.len() == 2 && busy.iter().all(|ratio| ratio.as_f64().unwrap() > 0.0), "{busy:?}");
         assert!(report["worker_imbalance"]["web"].as_f64().unwrap() >= 1.0, "{report:#}");
@@ -184,6 +218,30 @@ fn a_missed_goal_and_what_is_wrong_show_in_the_exit_code() {
     }
     let wrong = written(&folder, "version = 1\nlisteners = 3\n");
     assert_eq!(bench(&ringgate(), &wrong, &[]).status.code(), Some(78));
+}
+
+#[test]
+fn a_configuration_whose_routes_all_refuse_is_told_what_each_of_them_asks_for() {
+    let folder = Folder::new();
+    let callers = folder.path().join("callers");
+    fs::write(&callers, "").unwrap();
+    let text = format!(
+        "version = 1\n[[listeners]]\nname = \"web\"\naddress = \"127.0.0.1:0\"\n[api_keys.callers]\nfile = {callers:?}\n\
+         [[routes]]\nname = \"all\"\nauth = [\"callers\"]\nrespond = {{ status = 200 }}\n"
+    );
+    let output = bench(&with_load(), &written(&folder, &text), &[]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(78), "{output:?}");
+    let lines: Vec<&str> = said.lines().collect();
+    let [_, reason] = lines[..] else {
+        panic!("{said}")
+    };
+    assert!(
+        reason.starts_with("  all: ")
+            && reason.contains("401")
+            && reason.ends_with("add them with -H"),
+        "{said}"
+    );
 }
 
 #[test]
