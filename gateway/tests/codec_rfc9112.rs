@@ -285,6 +285,28 @@ mod s3_2_request_target {
         }
     }
 
+    /// `Host = uri-host [ ":" port ]`, and a port may have no digits: RFC 9110, section 4.2.3, calls "http://EXAMPLE.com:/" the
+    /// place that "http://example.com:80/" is. It is not written.
+    #[test]
+    fn an_empty_port_is_none() {
+        for request in [
+            "GET / HTTP/1.1\r\nHost: a.test:\r\n\r\n",
+            "GET / HTTP/1.0\r\nhost: a.test: \r\n\r\n",
+            "GET http://a.test:/ HTTP/1.1\r\nHost: a.test\r\n\r\n",
+            "GET http://a.test:/ HTTP/1.1\r\nHost: a.test:80\r\n\r\n",
+        ] {
+            let accepted = accept(request).expect("valid");
+            let authority = accepted.request.authority.expect("one");
+            assert_eq!(authority.of(&accepted.head), b"a.test", "{request}");
+            let sent = forward(request).expect("valid");
+            assert_eq!(sent, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n", "{request}");
+        }
+        for bad in [":", "a.test::", "a.test:80:", ":80"] {
+            let request = format!("GET / HTTP/1.1\r\nHost: {bad}\r\n\r\n");
+            assert_eq!(refusal(request), "host");
+        }
+    }
+
     /// A request without Host goes upstream with one.
     #[test]
     fn a_request_without_host_is_given_one() {

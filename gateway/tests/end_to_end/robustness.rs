@@ -35,7 +35,7 @@ fn takes(least: Duration, mut work: impl FnMut()) {
 }
 
 /// What an upstream sends in place of an answer, before it closes; and what becomes of it.
-const BROKEN_HEADS: [(&str, &str); 14] = [
+const BROKEN_STARTS: [(&str, &str); 16] = [
     ("", "closed_before_response"),
     ("HTTP/1.1 200 OK\r\nContent-Le", "response_truncated"),
     ("SSH-2.0-OpenSSH_9.6\r\n\r\n", ""),
@@ -58,6 +58,15 @@ const BROKEN_HEADS: [(&str, &str); 14] = [
     (
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
         "",
+    ),
+    // The head is good, but nothing of it has been passed on when the body is seen to be broken.
+    (
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n",
+        "chunk_size",
+    ),
+    (
+        "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi!\r\n0\r\n\r\n",
+        "chunk_data_end",
     ),
 ];
 
@@ -122,7 +131,7 @@ on_both_drivers! {
             exchange.request();
             let turn = turn.fetch_add(1, Ordering::Relaxed);
             if turn.is_multiple_of(2) {
-                exchange.send(BROKEN_HEADS[turn / 2].0);
+                exchange.send(BROKEN_STARTS[turn / 2].0);
             } else {
                 exchange.send(ok("good"));
             }
@@ -132,8 +141,11 @@ on_both_drivers! {
             .rest(&to_upstream(&[upstream.address], "keepalive_max = 0"))
             .start();
         let mut client = Client::connect(gateway.address);
-        for (number, (bytes, detail)) in BROKEN_HEADS.iter().enumerate() {
-            let answer = client.get(&format!("/{number}"));
+        for (number, (bytes, detail)) in BROKEN_STARTS.iter().enumerate() {
+            let mut answer = client.get(&format!("/{number}"));
+            if answer.status == 103 {
+                answer = client.response();
+            }
             let given = answer.problem(502);
             assert!(detail.is_empty() || given == *detail, "{given} for {bytes:?}");
             assert!(!answer.closes(), "{bytes:?}");
@@ -143,29 +155,32 @@ on_both_drivers! {
     }
 
     fn a_response_that_is_cut_is_seen_to_be_cut(driver) {
-        for (start, reset) in [
-            ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", false),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", true),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", false),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\n", false),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nnonsense\r\n", false),
-            ("HTTP/1.1 200 OK\r\n\r\nhalf", true),
+        // What comes once the start has been read; a reset where that is nothing. Before that it would overtake the start.
+        for (start, later) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", None),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", Some("")),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", None),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\n", None),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", Some("nonsense\r\n")),
+            ("HTTP/1.1 200 OK\r\n\r\nhalf", Some("")),
         ] {
             let (seen, go_on) = std::sync::mpsc::channel::<()>();
             let go_on = std::sync::Mutex::new(go_on);
             let upstream = Upstream::start(move |mut exchange| {
                 exchange.request();
                 exchange.send(start);
-                if reset {
-                    // Once the start has been read, or the reset would overtake it.
+                if let Some(later) = later {
                     go_on.lock().unwrap().recv_timeout(crate::support::LONG).unwrap();
-                    exchange.reset();
+                    match later {
+                        "" => exchange.reset(),
+                        later => drop(exchange.send(later)),
+                    }
                 }
             });
             let gateway = before(driver, &upstream);
             let mut client = Client::connect(gateway.address);
             client.send("GET /x HTTP/1.1\r\nHost: test\r\n\r\n");
-            if reset {
+            if later.is_some() {
                 assert_eq!(client.head().unwrap().status, 200);
                 seen.send(()).unwrap();
                 let (rest, orderly) = client.reading().rest();

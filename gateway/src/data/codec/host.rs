@@ -9,7 +9,8 @@ use super::field::Span;
 /// Longest host with its port, in octets: a DNS name has at most 253.
 const HOST_MAX: usize = 255;
 
-/// Whether what is `at` in `head` is a host, with or without port: no user, no blank, no comma, a port in 0..=65535.
+/// Whether what is `at` in `head` is a host, with or without port: no user, no blank, no comma, a port in 0..=65535 or one of no
+/// digits, which is none (RFC 9110 section 4.2.3).
 #[inline]
 pub(super) fn is_host(head: &[u8], at: Span) -> bool {
     is_plain_host(head, at) || is_any_host(at.of(head))
@@ -41,7 +42,7 @@ fn is_plain_host(head: &[u8], at: Span) -> bool {
         return !at.is_empty();
     };
     let digits = head.get(colon.wrapping_add(1)..at.end());
-    colon > at.start() && digits.and_then(parse_port).is_some()
+    colon > at.start() && digits.is_some_and(is_port)
 }
 
 fn is_any_host(text: &[u8]) -> bool {
@@ -49,13 +50,22 @@ fn is_any_host(text: &[u8]) -> bool {
         return false;
     }
     let (host, port) = split(text);
-    port.is_none_or(|digits| parse_port(digits).is_some()) && is_uri_host(host)
+    port.is_none_or(is_port) && is_uri_host(host)
 }
 
 /// The host without its port: `a.test` of `a.test:80`, `[::1]` of `[::1]:80`. Costs one scan.
 #[must_use]
 pub fn host_of(authority: &[u8]) -> &[u8] {
     split(authority).0
+}
+
+/// `at` without a colon behind which there is no port (RFC 3986 section 3.2.3: "should omit the port component and its ":"
+/// delimiter"), so that a host has one spelling less.
+pub(super) fn without_empty_port(head: &[u8], at: Span) -> Span {
+    match at.of(head) {
+        [.., b':'] => Span::new(at.start(), at.end().saturating_sub(1)),
+        _ => at,
+    }
 }
 
 /// The port, where one is written.
@@ -74,6 +84,10 @@ fn split(text: &[u8]) -> (&[u8], Option<&[u8]>) {
         Some((host, [b':', port @ ..])) => (host, Some(port)),
         _ => (text, None),
     }
+}
+
+fn is_port(digits: &[u8]) -> bool {
+    digits.is_empty() || parse_port(digits).is_some()
 }
 
 fn parse_port(digits: &[u8]) -> Option<u16> {
@@ -209,6 +223,9 @@ mod tests {
             "caf%C3%A9.test",
             "a.test:0",
             "a.test:00080",
+            "a.test:",
+            "[::1]:",
+            "a_b:",
         ] {
             assert!(is_host(good.as_bytes()), "{good}");
         }
@@ -226,7 +243,8 @@ mod tests {
             "a#b",
             "u@a",
             "a\\b",
-            "a:",
+            ":",
+            "a::",
             "a:x",
             "a:80x",
             "a:80:81",
@@ -237,7 +255,6 @@ mod tests {
             "[::1",
             "::1",
             "[::1]x",
-            "[::1]:",
             "[::g]",
             "[fe80::1%25eth0]",
             "[]",
@@ -278,6 +295,8 @@ mod tests {
     #[test]
     fn the_default_port_is_the_same_place() {
         assert!(is_same(b"A.test:80", b"a.test", 80));
+        assert!(is_same(b"A.test:80", b"a.test:", 80));
+        assert!(!is_same(b"a.test:8080", b"a.test:", 80));
         assert!(!is_same(b"a.test:8080", b"a.test", 80));
         assert!(!is_same(b"a.test", b"b.test", 80));
     }

@@ -8,7 +8,7 @@ use super::ascii::{is_same_name, is_token, is_token_text, list};
 use super::error::RequestError;
 use super::field::{FIELDS_CAP, Field, FieldKind, Fields, Span};
 use super::framing::{self, BodyFraming, Declared, FramingError};
-use super::host::{is_host, is_same};
+use super::host::{is_host, is_same, without_empty_port};
 use super::target::{self, Scheme, Target, TargetForm};
 use crate::config::{ResponseFaults, UnderscoreHeaders};
 
@@ -223,7 +223,7 @@ fn check_host(
         return Err(RequestError::Host);
     }
     let (Some(scheme), Some(authority)) = (target.scheme, target.authority) else {
-        return Ok(host);
+        return Ok(host.map(|host| without_empty_port(head, host)));
     };
     let is_same = |host: Span| is_same(host.of(head), authority.of(head), scheme.default_port());
     if !rules.rewrite_host && !host.is_none_or(is_same) {
@@ -232,7 +232,7 @@ fn check_host(
     if scheme != rules.scheme {
         return Err(RequestError::SchemeMismatch);
     }
-    Ok(Some(authority))
+    Ok(Some(without_empty_port(head, authority)))
 }
 
 fn check_framing(

@@ -254,7 +254,10 @@ impl Download<'_> {
 
     /// Passes the body on, piece by piece; the head goes out with the first piece. `is_last`: the connection ends behind it.
     async fn stream(&mut self, body: &mut Transfer, is_last: bool) -> Result<(), Error> {
-        let first = self.take(body)?;
+        let first = self.take(body).inspect_err(|_| {
+            // Nothing of it has been sent: the client can still be told.
+            self.record.status = 0;
+        })?;
         self.put_first(first).await?;
         let mut fairness = Fairness::default();
         loop {
