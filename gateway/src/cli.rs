@@ -12,7 +12,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::config::{
-    AuthenticatorConfig, Config, ConfigErrors, ConfigSource, LimitConfig, LimitMode, load,
+    AuthenticatorConfig, Config, ConfigErrors, ConfigSource, LimitConfig, LimitMode, Problem, load,
 };
 use crate::data::filter::limit;
 use crate::explain::{self, ExplainArgs};
@@ -69,7 +69,7 @@ enum Command {
     /// Start the gateway, an upstream and load in one, with requests that the routes ask for, and say how it went.
     #[command(after_help = BENCH_HELP)]
     Bench(BenchArgs),
-    /// Say what is wrong with a configuration: `ok`, or one problem a line and exit code 78.
+    /// Say what is wrong with a configuration: `ok`, or one problem a line and exit code 78; warnings on standard error.
     #[command(alias = "validate", after_help = EXAMPLES)]
     Check(RawCheckArgs),
     /// Say which route serves a request, why the others do not, and what would be done with it, without starting anything.
@@ -161,10 +161,10 @@ pub struct CheckArgs {
 /// How `check` reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum CheckFormat {
-    /// `ok`, or `file:line:column: error: ...`, one a line.
+    /// `ok`, or `file:line:column: error: ...`, one a line; `...: warning: ...` on standard error.
     Text,
-    /// One JSON object: `ok`, `errors` with `file`, `line`, `column`, `key`, `message`, and where all is well `limits`
-    /// with `name`, `covers`, `memory_bytes`, `keys`, `overrides`.
+    /// One JSON object: `ok`, `errors` with `file`, `line`, `column`, `key`, `message`, and where all is well `warnings` like
+    /// these and `limits` with `name`, `covers`, `memory_bytes`, `keys`, `overrides`.
     Json,
 }
 
@@ -239,7 +239,8 @@ impl Invocation {
     }
 }
 
-/// Reads a configuration and writes what is wrong with it to `out`; returns the exit code.
+/// Reads a configuration and writes what is wrong with it to `out`, and what is only doubtful to `told`; returns the exit code.
+/// In JSON both are in one object.
 ///
 /// `env` answers for the variables of `${VAR}`.
 ///
@@ -250,8 +251,14 @@ pub fn check(
     arguments: &CheckArgs,
     env: &dyn Fn(&str) -> Option<String>,
     out: &mut dyn Write,
+    told: &mut dyn Write,
 ) -> io::Result<u8> {
-    let result = load(ConfigSource::File(&arguments.config), env);
+    let mut result = load(ConfigSource::File(&arguments.config), env);
+    if let Ok(config) = &mut result {
+        // Who serves it is told by the failure itself, with what to do.
+        config.warnings.problems.extend(config.access_log.doubt());
+        config.warnings.problems.sort_by_key(|each| each.position);
+    }
     let limits = result.as_ref().map(limits_of);
     let (code, text) = match (&result, limits) {
         (Ok(config), Ok(Ok(limits))) => (EXIT_OK, report(arguments, config, &limits)),
@@ -263,6 +270,11 @@ pub fn check(
         }
         (Err(errors), _) | (Ok(_), Err(errors)) => (EXIT_CONFIG, report_errors(arguments, errors)),
     };
+    if let (Ok(config), EXIT_OK, CheckFormat::Text) = (&result, code, arguments.format)
+        && !config.warnings.problems.is_empty()
+    {
+        writeln!(told, "{}", config.warnings)?;
+    }
     writeln!(out, "{text}")?;
     out.flush()?;
     Ok(code)
@@ -272,7 +284,10 @@ fn report(arguments: &CheckArgs, config: &Config, limits: &[LimitReport]) -> Str
     match arguments.format {
         CheckFormat::Json => {
             let limits: Vec<_> = limits.iter().map(LimitReport::to_json).collect();
-            serde_json::json!({"ok": true, "errors": [], "limits": limits}).to_string()
+            let warnings = &config.warnings;
+            let warnings = problems_to_json(&warnings.file, &warnings.problems);
+            serde_json::json!({"ok": true, "errors": [], "warnings": warnings, "limits": limits})
+                .to_string()
         }
         CheckFormat::Text if arguments.verbose => {
             let limits = limits.iter().map(|limit| format!("\n{limit}"));
@@ -364,243 +379,25 @@ impl fmt::Display for LimitReport {
 }
 
 fn to_json(errors: &ConfigErrors) -> serde_json::Value {
-    let problems = errors.problems.iter().map(|problem| {
+    serde_json::json!({
+        "ok": false,
+        "errors": problems_to_json(&errors.file, &errors.problems),
+        "unlisted": errors.unlisted,
+    })
+}
+
+fn problems_to_json(file: &str, problems: &[Problem]) -> Vec<serde_json::Value> {
+    let problems = problems.iter().map(|problem| {
         serde_json::json!({
-            "file": errors.file,
+            "file": file,
             "line": problem.position.map(|position| position.line),
             "column": problem.position.map(|position| position.column),
             "key": problem.key,
             "message": problem.message,
         })
     });
-    serde_json::json!({
-        "ok": false,
-        "errors": problems.collect::<Vec<_>>(),
-        "unlisted": errors.unlisted,
-    })
+    problems.collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(line: &str) -> Result<Invocation, clap::Error> {
-        Invocation::parse(line.split_whitespace(), None)
-    }
-
-    #[test]
-    fn the_environment_names_a_configuration_where_the_line_does_not() {
-        let config = |line: &str, env: &str| match Invocation::parse(
-            line.split_whitespace(),
-            Some(env.into()),
-        )
-        .unwrap()
-        {
-            Invocation::Run(run) => run.config,
-            Invocation::Check(check) => Some(check.config),
-            Invocation::HashKey(_) | Invocation::HashPassword(_) => None,
-            Invocation::Bench(bench) => Some(bench.config),
-            Invocation::Explain(explain) => explain.config,
-        };
-        for line in ["ringgate", "ringgate run", "ringgate check", "ringgate -t"] {
-            assert_eq!(config(line, "e.toml"), Some("e.toml".into()), "{line}");
-            assert_eq!(
-                config(&format!("{line} -c a.toml"), "e.toml"),
-                Some("a.toml".into()),
-                "{line}"
-            );
-        }
-        assert_eq!(config("ringgate", ""), None);
-    }
-
-    #[test]
-    fn the_command_line_is_sound() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn no_command_runs() {
-        let run = |config: Option<&str>, workers| {
-            Invocation::Run(RunArgs {
-                config: config.map(PathBuf::from),
-                workers,
-            })
-        };
-        assert_eq!(parse("ringgate").unwrap(), run(None, None));
-        assert_eq!(parse("ringgate run").unwrap(), run(None, None));
-        assert_eq!(
-            parse("ringgate -c a.toml").unwrap(),
-            run(Some("a.toml"), None)
-        );
-        let two = NonZeroUsize::new(2);
-        assert_eq!(
-            parse("ringgate run --config a.toml --workers 2").unwrap(),
-            run(Some("a.toml"), two)
-        );
-    }
-
-    #[test]
-    fn check_goes_by_three_names() {
-        let check = |format| {
-            Invocation::Check(CheckArgs {
-                config: "a.toml".into(),
-                format,
-                verbose: false,
-            })
-        };
-        for line in [
-            "ringgate check -c a.toml",
-            "ringgate validate -c a.toml",
-            "ringgate -t -c a.toml",
-        ] {
-            assert_eq!(parse(line).unwrap(), check(CheckFormat::Text), "{line}");
-        }
-        let json = parse("ringgate check --format json -c a.toml").unwrap();
-        assert_eq!(json, check(CheckFormat::Json));
-    }
-
-    #[test]
-    fn wrong_usage_ends_with_code_2() {
-        for line in [
-            "ringgate check",
-            "ringgate -t",
-            "ringgate nonsense",
-            "ringgate run --workers 0",
-        ] {
-            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
-        }
-    }
-
-    #[test]
-    fn help_and_version_end_with_code_0() {
-        for line in [
-            "ringgate --help",
-            "ringgate -V",
-            "ringgate --version",
-            "ringgate check --help",
-        ] {
-            assert_eq!(parse(line).unwrap_err().exit_code(), 0, "{line}");
-        }
-        assert!(
-            parse("ringgate --help")
-                .unwrap_err()
-                .to_string()
-                .contains("Examples:")
-        );
-    }
-
-    #[test]
-    fn an_unreadable_file_is_a_bad_configuration() {
-        let arguments = CheckArgs {
-            config: "/nonexistent/x.toml".into(),
-            format: CheckFormat::Text,
-            verbose: false,
-        };
-        let mut out = Vec::new();
-        let code = check(&arguments, &|_| None, &mut out).unwrap();
-        let out = String::from_utf8(out).unwrap();
-        assert_eq!(code, EXIT_CONFIG);
-        assert!(
-            out.starts_with("/nonexistent/x.toml: error: cannot be read: No such file"),
-            "{out}"
-        );
-    }
-
-    fn check_text(name: &str, text: &str, format: CheckFormat, verbose: bool) -> (u8, String) {
-        let file = format!("ringgate-{name}-{}.toml", std::process::id());
-        let path = std::env::temp_dir().join(file);
-        std::fs::write(&path, text).unwrap();
-        let arguments = CheckArgs {
-            config: path.clone(),
-            format,
-            verbose,
-        };
-        let mut out = Vec::new();
-        let code = check(&arguments, &|_| None, &mut out).unwrap();
-        std::fs::remove_file(&path).unwrap();
-        (code, String::from_utf8(out).unwrap())
-    }
-
-    #[test]
-    fn the_example_is_ok_in_both_formats() {
-        let text = include_str!("../../examples/ringgate.toml");
-        let (code, out) = check_text("ok", text, CheckFormat::Text, false);
-        assert_eq!((code, &*out), (EXIT_OK, "ok\n"));
-        let (code, out) = check_text("ok-json", text, CheckFormat::Json, false);
-        let report: serde_json::Value = serde_json::from_str(&out).unwrap();
-        assert_eq!((code, &report["ok"]), (EXIT_OK, &true.into()));
-        assert_eq!(report["limits"][0]["name"], "per_client");
-        assert_eq!(report["limits"][0]["covers"], "process");
-    }
-
-    const LIMITS: &str =
-        "listeners = [{ name = 'a', address = '127.0.0.1:0' }]\nruntime = { workers = 2 }\n";
-
-    #[test]
-    fn a_verbose_check_tells_memory_keys_and_cover_of_each_limit() {
-        let text = format!(
-            "{LIMITS}[limits.a]\nrate = '5/s'\n[limits.b]\nrate = '1/m'\nmode = 'shadow'\nmax_keys = 1000000\n\
-             overrides = [{{ key = '10.0.0.0/8', mode = 'off' }}, {{ key = '10.1.0.0/16', rate = '9/s' }}]\n"
-        );
-        let (code, out) = check_text("verbose", &text, CheckFormat::Text, true);
-        assert_eq!(code, EXIT_OK);
-        let lines: Vec<_> = out.lines().collect();
-        assert_eq!(lines[0], "ok");
-        let number = |line: &str, after: &str| {
-            let rest = line.split_once(after).unwrap().1.trim_start();
-            let digits = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap();
-            digits.parse::<u64>().unwrap()
-        };
-        assert!(lines[1].starts_with("limit a: 4.0 MiB, "), "{out}");
-        assert!(
-            (135_000..140_000).contains(&number(lines[1], "MiB,")),
-            "{out}"
-        );
-        assert!(
-            lines[1].ends_with(" keys, covers the process exactly (all 2 workers together)"),
-            "{out}"
-        );
-        // A million keys, and the 65,536 addresses of the override.
-        assert!(
-            (1_065_536..1_066_000).contains(&number(lines[2], "MiB,")),
-            "{out}"
-        );
-        assert!(
-            lines[2].ends_with("shadow: counts over the process, refuses nothing (all 2 workers together), 2 overrides"),
-            "{out}"
-        );
-    }
-
-    #[test]
-    fn memory_too_small_for_the_workers_is_a_bad_configuration() {
-        let text = LIMITS.replace("workers = 2", "workers = 128");
-        let text = format!("{text}[limits.a]\nrate = '5/s'\nmax_keys = '64KiB'\n");
-        let (code, out) = check_text("small", &text, CheckFormat::Text, false);
-        assert_eq!(code, EXIT_CONFIG);
-        assert!(out.contains("limits.a: 65536 bytes are too few"), "{out}");
-    }
-
-    #[test]
-    fn json_reports_every_problem_with_its_place() {
-        let path = std::env::temp_dir().join(format!("ringgate-check-{}.toml", std::process::id()));
-        std::fs::write(&path, "version = 1\nfrobs = 2\n").unwrap();
-        let mut out = Vec::new();
-        let arguments = CheckArgs {
-            config: path.clone(),
-            format: CheckFormat::Json,
-            verbose: false,
-        };
-        let code = check(&arguments, &|_| None, &mut out).unwrap();
-        std::fs::remove_file(&path).unwrap();
-        let report: serde_json::Value = serde_json::from_slice(&out).unwrap();
-        assert_eq!(
-            (code, &report["ok"]),
-            (EXIT_CONFIG, &serde_json::json!(false))
-        );
-        assert_eq!(report["errors"].as_array().unwrap().len(), 2);
-        let second = &report["errors"][1];
-        assert_eq!(second["file"], path.to_str().unwrap());
-        assert_eq!((&second["line"], &second["column"]), (&2.into(), &1.into()));
-        assert_eq!(second["key"], "frobs");
-    }
-}
+mod tests;

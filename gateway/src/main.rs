@@ -20,8 +20,8 @@ fn main() -> ExitCode {
         Ok(Invocation::Run(arguments)) => run(&arguments),
         Ok(Invocation::Check(arguments)) => {
             let environment = |name: &str| std::env::var(name).ok();
-            cli::check(&arguments, &environment, &mut io::stdout().lock())
-                .unwrap_or(cli::EXIT_FAILURE)
+            let (mut out, mut told) = (io::stdout().lock(), io::stderr().lock());
+            cli::check(&arguments, &environment, &mut out, &mut told).unwrap_or(cli::EXIT_FAILURE)
         }
         Ok(Invocation::HashKey(arguments)) => {
             let (mut out, mut told) = (io::stdout().lock(), io::stderr().lock());
@@ -66,6 +66,9 @@ fn run(arguments: &RunArgs) -> u8 {
             return cli::EXIT_CONFIG;
         }
     };
+    if !config.warnings.problems.is_empty() {
+        say(&config.warnings.to_string());
+    }
     if arguments.workers.is_some() {
         config.runtime.workers = arguments.workers;
     }

@@ -30,6 +30,7 @@ fn start(path: &Path) -> Fixture {
     let config = AccessLogConfig {
         sink,
         format: LogFormat::Json,
+        position: None,
     };
     let process = Arc::new(ProcessMetrics::default());
     let labels = Arc::new(Labels::default());
@@ -266,6 +267,7 @@ fn a_log_that_is_off_has_no_thread_and_a_bad_path_is_an_error() {
         let config = AccessLogConfig {
             sink,
             format: LogFormat::Json,
+            position: None,
         };
         AccessLog::start(&config, Arc::default(), Arc::default())
     };

@@ -58,6 +58,130 @@ mod filters;
 #[path = "config_rejects/forward_auth.rs"]
 mod forward_auth;
 
+/// Sections on lines 2 to 22 that others refer to; the next line is the twenty-third.
+const NAMED: &str = r#"listeners = [{ name = "web", address = "127.0.0.1:0" }]
+[upstreams.users]
+endpoints = [{ address = "10.0.0.1:80" }]
+[limits.per_client]
+rate = "5/s"
+[network_lists.inside]
+otherwise = "deny"
+[cors.pages]
+origins = ["*"]
+[filters.readonly]
+methods = ["GET"]
+[security_headers.browsers]
+nosniff = true
+[bans.scanners]
+[error_bodies.html]
+bodies = [{ status = 404, body = "no" }]
+[jwt.tokens]
+issuer = "any"
+audience = "any"
+jwks_url = "https://id.test/"
+[consumers.ada]
+plan = "gold"
+"#;
+
+#[test]
+fn every_reference_to_nothing_is_told_with_the_nearest_name() {
+    let route = "[[routes]]\nname = \"first\"\n";
+    let answers = "[[routes]]\nname = \"first\"\nrespond = {}\n";
+    for (before, line, what, near) in [
+        (route, "upstream = \"usres\"", "upstream", "users"),
+        (
+            route,
+            "split = [{ upstream = \"uesrs\" }]",
+            "upstream",
+            "users",
+        ),
+        (answers, "limits = [\"per_cleint\"]", "limit", "per_client"),
+        (
+            answers,
+            "network_lists = [\"insdie\"]",
+            "network_list",
+            "inside",
+        ),
+        (answers, "cors = \"pagse\"", "cors policy", "pages"),
+        (answers, "filters = [\"readnoly\"]", "filter", "readonly"),
+        (
+            answers,
+            "security_headers = \"browserss\"",
+            "set of security headers",
+            "browsers",
+        ),
+        (
+            answers,
+            "error_bodies = \"htlm\"",
+            "set of error bodies",
+            "html",
+        ),
+        (answers, "auth = [\"tokns\"]", "authenticator", "tokens"),
+        (
+            "[forward_auth.gate]\n",
+            "upstream = \"user\"",
+            "upstream",
+            "users",
+        ),
+        (
+            "[[listeners]]\nname = \"b\"\naddress = \"127.0.0.1:0\"\n",
+            "ban = \"scaners\"",
+            "ban",
+            "scanners",
+        ),
+        (
+            "[[listeners]]\nname = \"b\"\naddress = \"127.0.0.1:0\"\n",
+            "error_bodies = \"hmtl\"",
+            "set of error bodies",
+            "html",
+        ),
+        (
+            "[[routes]]\nname = \"first\"\nrespond = {}\n[limits.by_route]\nkey = \"route\"\nrate = \"1/s\"\n",
+            "overrides = [{ key = \"frist\", mode = \"off\" }]",
+            "route",
+            "first",
+        ),
+    ] {
+        let named = match before.starts_with("[[listeners") {
+            true => NAMED.replace("listeners = [{", "#"),
+            false => NAMED.to_owned(),
+        };
+        let text = format!("{named}{before}{line}\n");
+        let source = ConfigSource::Text {
+            name: "x.toml",
+            text: &text,
+        };
+        let told = load(source, &|_| None).unwrap_err().to_string();
+        let place = format!("x.toml:{}:", text.lines().count());
+        let message = format!("no {what} is named `");
+        let end = format!("`; did you mean `{near}`?");
+        let is_told = told.starts_with(&place) && told.contains(&message) && told.ends_with(&end);
+        assert!(is_told && told.lines().count() == 1, "{line}: {told}");
+    }
+}
+
+#[test]
+fn what_may_be_anything_and_is_almost_a_word_is_doubted() {
+    for (line, place, near) in [
+        ("methods = [\"GET\", \"PSOT\"]", "9:19", "POST"),
+        ("upgrade = [\"wbsocket\"]", "9:12", "websocket"),
+        ("rewrite = { host = \"upsteram\" }", "9:20", "upstream"),
+        ("[log.access]\npath = \"stdotu\"", "10:8", "stdout"),
+    ] {
+        let text = format!("{ROUTE}upstream = \"users\"\n{line}\n");
+        let text = text.replace("[limits.per_client]\nrate = \"5/s\"\n", "\n\n");
+        let source = ConfigSource::Text {
+            name: "x.toml",
+            text: &text,
+        };
+        let told = load(source, &|_| None).unwrap().warnings.to_string();
+        let end = format!("` is taken as it is written; did you mean `{near}`?");
+        let begin = format!("x.toml:{place}: warning: ");
+        let is_told = told.starts_with(&begin) && told.ends_with(&end);
+        assert!(is_told && told.lines().count() == 1, "{told}");
+    }
+}
+
 rejects! {
     // Exceptions to rules.
     an_unknown_fault(LISTENING, "[upstreams.u]", "endpoints = [{ address = \"10.0.0.1:80\" }]", "tolerate = [\"two-lengths\"]") =>
@@ -84,9 +208,9 @@ rejects! {
             "3:7: error: not TOML: unclosed array, expected `]`",
         ];
     a_table_that_is_there_twice(LISTENING, "[upstreams.users]", r#"endpoints = [{ address = "10.0.0.1:80" }]"#, "[upstreams.users]") =>
-        ["4:12: error: users: this name is there twice"];
+        ["4:12: error: upstreams.users: this name is there twice; it was first at x.toml:2:12"];
     a_key_that_is_there_twice(NOTHING, "version = 1", "version = 1", r#"listeners = [{ name = "web", address = "127.0.0.1:0" }]"#) =>
-        ["2:1: error: version: this name is there twice"];
+        ["2:1: error: version: this name is there twice; it was first at x.toml:1:1"];
     a_future_version_and_nothing_else(NOTHING, "version = 2", "future = true") =>
         ["1:11: error: version: this version of ringgate reads format 1; found 2"];
     a_version_that_is_no_integer(NOTHING, r#"version = "1""#, r#"listeners = [{ name = "web", address = "127.0.0.1:0" }]"#) =>

@@ -2,7 +2,7 @@
 
 use super::key::{Key, Optional};
 use super::kind::{Text, Word};
-use super::limit_key::parse_part;
+use super::limit_key::{near_part, parse_part};
 use super::resolved::KeyPart;
 use super::section::Section;
 
@@ -81,7 +81,11 @@ fn parse_hash_key(text: &str) -> Result<HashKey, String> {
             | KeyPart::Query(_)
             | KeyPart::Path(_)),
         ) => Ok(HashKey::Part(part)),
-        _ => Err(format!("`{text}` is not one of {HASH_KEY_EXPECTS}")),
+        _ => {
+            let words = ["client_ip", "header:", "cookie:", "query:", "path", "path:"];
+            let near = near_part(text, &words);
+            Err(format!("`{text}` is not one of {HASH_KEY_EXPECTS}{near}"))
+        }
     }
 }
 

@@ -60,6 +60,7 @@ pub(super) static CLIENT_NETWORKS: List<Text<IpNet>> = List {
 
 /// Reads all of them.
 pub(super) fn read(section: &Section<'_>) -> Conditions {
+    section.warn_near(METHODS.name, &STANDARD_METHODS);
     let mut methods = values(
         section,
         METHODS.name,

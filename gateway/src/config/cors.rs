@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::address::{parse_host, parse_name};
-use super::conditions::parse_method;
+use super::conditions::{STANDARD_METHODS, parse_method};
 use super::filters::{FilterMode, mode_row, read_list};
 use super::key::{Key, Keys, List};
 use super::kind::{Flag, Text, Time, Word};
@@ -161,6 +161,7 @@ pub(super) fn read(sections: Vec<(Located<String>, Section<'_>)>) -> Vec<CorsCon
         if origins.len() > 1 && origins.contains(&OriginPattern::Any) {
             section.problem(ORIGINS.name, "`*` holds every other origin; write it alone");
         }
+        section.warn_near(METHODS.name, &STANDARD_METHODS);
         let mut methods = read_list(&section, &METHODS, LIST_MAX);
         if methods.len() > 1 && methods.iter().any(|method| method == "*") {
             section.problem(METHODS.name, "`*` holds every other method; write it alone");

@@ -73,29 +73,50 @@ impl ConfigErrors {
     }
 }
 
-impl fmt::Display for Problem {
+/// What is doubtful about a configuration that is served all the same, in the order of the text.
+///
+/// Displayed as [`ConfigErrors`] are, with `warning` in place of `error`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigWarnings {
+    /// The file as it was named by the user.
+    pub file: String,
+    /// The doubts, at most 200.
+    pub problems: Vec<Problem>,
+}
+
+impl fmt::Display for ConfigWarnings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(Position { line, column }) = self.position {
-            write!(f, "{line}:{column}: ")?;
-        } else {
-            f.write_str(" ")?;
-        }
-        f.write_str("error: ")?;
-        if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
-        }
-        f.write_str(&self.message)
+        write_lines(f, &self.file, "warning", &self.problems)
     }
+}
+
+fn write_lines(
+    f: &mut fmt::Formatter<'_>,
+    file: &str,
+    word: &str,
+    problems: &[Problem],
+) -> fmt::Result {
+    for (index, problem) in problems.iter().enumerate() {
+        if index > 0 {
+            f.write_str("\n")?;
+        }
+        write!(f, "{file}:")?;
+        match problem.position {
+            Some(Position { line, column }) => write!(f, "{line}:{column}: ")?,
+            None => f.write_str(" ")?,
+        }
+        write!(f, "{word}: ")?;
+        if !problem.key.is_empty() {
+            write!(f, "{}: ", problem.key)?;
+        }
+        f.write_str(&problem.message)?;
+    }
+    Ok(())
 }
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.problems.iter().enumerate() {
-            if index > 0 {
-                f.write_str("\n")?;
-            }
-            write!(f, "{}:{problem}", self.file)?;
-        }
+        write_lines(f, &self.file, "error", &self.problems)?;
         if self.unlisted > 0 {
             write!(f, "\n{}: error: and {} more", self.file, self.unlisted)?;
         }

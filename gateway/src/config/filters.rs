@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::address::parse_name;
 use super::bans::BanConfig;
-use super::conditions::parse_method;
+use super::conditions::{STANDARD_METHODS, parse_method};
 use super::cors::CorsConfig;
 use super::key::{Key, Keys, List, Nested, Optional};
 use super::kind::{Text, Word};
@@ -108,6 +108,7 @@ pub(super) fn read(sections: Vec<(Located<String>, Section<'_>)>) -> Vec<FilterC
         if let Err(message) = parse_name(&name.value) {
             section.reader().problem(name.at, "filters", message);
         }
+        section.warn_near(METHODS.name, &STANDARD_METHODS);
         let config = FilterConfig {
             name: name.value,
             methods: read_list(&section, &METHODS, LIST_MAX),

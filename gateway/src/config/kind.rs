@@ -445,11 +445,16 @@ impl<K: Kind> Kind for Or<K> {
     fn read(&self, written: Written<'_>) -> Result<Self::Value, String> {
         match written {
             Written::Text(text) if text == self.word => Ok(None),
-            other => self
-                .kind
-                .read(other)
-                .map(Some)
-                .map_err(|message| format!("{message} (or write \"{}\")", self.word)),
+            other => self.kind.read(other).map(Some).map_err(|message| {
+                let near = match other {
+                    Written::Text(text) => did_you_mean(text, [self.word]),
+                    _ => String::new(),
+                };
+                match near.is_empty() {
+                    true => format!("{message} (or write \"{}\")", self.word),
+                    false => format!("{message}{near}"),
+                }
+            }),
         }
     }
     fn show(&self, value: &Self::Value) -> String {

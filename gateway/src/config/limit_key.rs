@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::address::parse_host;
-use super::nearest::did_you_mean;
+use super::nearest::{did_you_mean, nearest};
 use super::resolved::{HostPattern, KeyPart, OverrideKey, OverrideValue};
 
 /// Longest name of a header, cookie or query parameter, in bytes.
@@ -48,10 +48,33 @@ pub(super) fn parse_part(text: &str) -> Result<KeyPart, String> {
             "`{text}` is not supported in this version; write {PART_EXPECTS}"
         )),
         _ => {
-            let words = ["client_ip", "header", "cookie", "query", "path", "host", "route", "consumer", "plan", "jwt"];
-            let near = did_you_mean(word, words);
+            let words = [
+                "client_ip", "header:", "cookie:", "query:", "path:", "host", "route", "consumer", "plan",
+                "jwt:",
+            ];
+            let near = near_part(text, &words);
             Err(format!("`{text}` is not one of {PART_EXPECTS}{near}"))
         }
+    }
+}
+
+/// `; did you mean X?` for a mistyped part, with what is written behind its colon. `words` that take something end with one.
+pub(super) fn near_part(text: &str, words: &[&'static str]) -> String {
+    let (word, written) = match text.split_once(':') {
+        Some((word, written)) => (word, Some(written)),
+        None => (text, None),
+    };
+    let near = nearest(word, words.iter().map(|each| each.trim_end_matches(':')));
+    let Some(near) = near else {
+        return String::new();
+    };
+    let takes = words
+        .iter()
+        .any(|each| each.strip_suffix(':') == Some(near));
+    match written {
+        Some(written) if takes => format!("; did you mean `{near}:{written}`?"),
+        None if takes && !words.contains(&near) => format!("; did you mean `{near}:NAME`?"),
+        _ => format!("; did you mean `{near}`?"),
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::credentials::Named;
-use super::error::{ConfigErrors, Position};
+use super::error::{ConfigErrors, ConfigWarnings, Position};
 use super::filters::FilterMode;
 use super::key::{Key, Keys, Nested};
 use super::kind::Integer;
@@ -18,7 +18,7 @@ use super::resolved::{
 use super::section::{Located, Reader, Section};
 use super::{
     api_keys, bans, basic_auth, consumers, cors, error_bodies, filters, forward_auth, jwt, limits,
-    listeners, network_lists, routes, runtime, security_headers, telemetry, upstreams,
+    listeners, network_lists, routes, runtime, security_headers, telemetry, twice, upstreams,
 };
 
 /// The format that this version reads.
@@ -184,6 +184,34 @@ const fn section(name: &'static str, text: &'static str) -> Nested {
     }
 }
 
+/// Sections that do nothing unless another names them: what they hold, and what to say of one that none does.
+static REFERRED: [(&Nested, &str, &str); 12] = [
+    (
+        &UPSTREAMS,
+        "upstream",
+        "no route and no authenticator names it",
+    ),
+    (&LIMITS, "limit", "no route names it"),
+    (&NETWORK_LISTS, "network_list", "no route names it"),
+    (&CORS, "cors policy", "no route names it"),
+    (&FILTERS, "filter", "no route names it"),
+    (
+        &SECURITY_HEADERS,
+        "set of security headers",
+        "no route names it",
+    ),
+    (&BANS, "ban", "no listener names it"),
+    (
+        &ERROR_BODIES,
+        "set of error bodies",
+        "no listener and no route names it",
+    ),
+    (&API_KEYS, "authenticator", "no route names it"),
+    (&JWT, "authenticator", "no route names it"),
+    (&BASIC_AUTH, "authenticator", "no route names it"),
+    (&FORWARD_AUTH, "authenticator", "no route names it"),
+];
+
 /// Where a configuration comes from.
 #[derive(Clone, Copy, Debug)]
 pub enum ConfigSource<'a> {
@@ -275,11 +303,12 @@ fn parse(
     let reader = Reader::new(text, env);
     let mut readable = true;
     let mut line_before = 0;
+    let mut names = None;
     for mistake in &mistakes {
         let span = mistake.span().unwrap_or_default();
         if mistake.message() == DUPLICATE_KEY {
-            let key = text.get(span.clone()).unwrap_or_default();
-            reader.problem(span.start, key, "this name is there twice");
+            let names = names.get_or_insert_with(|| twice::Names::of(text));
+            note_twice(&reader, name, text, span, names);
             continue;
         }
         readable = false;
@@ -296,9 +325,30 @@ fn parse(
         None
     };
     match config {
-        Some(config) if reader.is_clean() => Ok(config),
+        Some(config) if reader.is_clean() => {
+            let warnings = reader.into_warnings(name);
+            Ok(Config { warnings, ..config })
+        }
         _ => Err(reader.into_errors(name)),
     }
+}
+
+/// Notes a name that is there twice, with where it stood first.
+fn note_twice(
+    reader: &Reader<'_>,
+    file: &str,
+    text: &str,
+    again: std::ops::Range<usize>,
+    names: &twice::Names<'_>,
+) {
+    let written = text.get(again.clone()).unwrap_or_default();
+    let (key, first) = names.find(again.start).unwrap_or((written, None));
+    let first = first.map_or_else(String::new, |at| {
+        let Position { line, column } = Position::of(text, at);
+        format!("; it was first at {file}:{line}:{column}")
+    });
+    let message = format!("this name is there twice{first}");
+    reader.problem(again.start, key, message);
 }
 
 /// Notes a listener that takes connections from trusted proxies alone, where there is none.
@@ -334,12 +384,7 @@ fn decode<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Confi
         error_bodies: indices(&error_bodies, |each| &each.name),
     };
     let listeners = listeners::read(&top.tables(&LISTENERS, &listeners::KEYS), &listener_names);
-    if listeners.is_empty() && (!top.has(LISTENERS.name) || top.is_empty_array(LISTENERS.name)) {
-        top.problem(
-            LISTENERS.name,
-            "missing; a gateway needs at least one [[listeners]]",
-        );
-    }
+    note_no_listener(&top);
     let admin = read_admin(&top, &listeners);
     let upstreams = upstreams::read(top.named_tables(&UPSTREAMS, &upstreams::KEYS));
     let route_names = top.peek(&ROUTES, "name");
@@ -380,7 +425,9 @@ fn decode<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Confi
         },
     };
     let routes = routes::read(&top.tables(&ROUTES, &routes::KEYS), &names);
+    warn_unused(&top, &authenticators);
     Some(Config {
+        warnings: ConfigWarnings::default(),
         runtime: runtime::read(&top.table(&RUNTIME, &runtime::KEYS)),
         admin,
         access_log: telemetry::read_access_log(&top.table(&LOG, &telemetry::LOG_KEYS)),
@@ -398,6 +445,24 @@ fn decode<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Confi
         authenticators,
         routes,
     })
+}
+
+fn note_no_listener(top: &Section<'_>) {
+    if !top.has(LISTENERS.name) || top.is_empty_array(LISTENERS.name) {
+        let message = "missing; a gateway needs at least one [[listeners]]";
+        top.problem(LISTENERS.name, message);
+    }
+}
+
+/// Doubts sections that nothing refers to.
+fn warn_unused(top: &Section<'_>, authenticators: &[AuthenticatorConfig]) {
+    for (key, what, problem) in REFERRED {
+        top.warn_unused(key, what, problem);
+    }
+    if authenticators.is_empty() {
+        let problem = "no authenticator is there that could know it";
+        top.warn_unused(&CONSUMERS, "consumer", problem);
+    }
 }
 
 /// Notes a listener at the address of the admin endpoints.

@@ -45,6 +45,7 @@ mod section;
 mod security_headers;
 mod telemetry;
 mod template;
+mod twice;
 mod units;
 mod upstreams;
 
@@ -52,7 +53,7 @@ pub use balancing::{Balance, HashKey};
 pub use bans::{BanAnswer, BanCause, BanConfig};
 pub use basic_auth::BasicConfig;
 pub use cors::{CORS_FIELDS, CorsConfig, OriginPattern};
-pub use error::{ConfigErrors, Position, Problem};
+pub use error::{ConfigErrors, ConfigWarnings, Position, Problem};
 pub use error_bodies::{BodyPiece, ErrorBodiesConfig, ErrorBody, ErrorStatus, Escape};
 pub use filters::{FilterConfig, FilterMode, MediaType, ROUTE_FILTERS_MAX, RouteFilters};
 pub use forward_auth::{AskMethod, AskTarget, ForwardAuthConfig};

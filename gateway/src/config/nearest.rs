@@ -8,7 +8,7 @@ const WORD_BYTES_MAX: usize = 64;
 /// The candidate that a typist most likely meant, if any is near enough.
 ///
 /// Near enough is one edit in three characters, at least one: `adress` for `address`, not `foo` for `bar`. Compared
-/// without ASCII case. Of equally near candidates the first wins. Cost: the product of both lengths a candidate.
+/// without ASCII case. Of equally near candidates one that begins alike wins, then the first. Cost: the product of both lengths a candidate.
 pub(super) fn nearest<N: AsRef<str>>(
     word: &str,
     candidates: impl IntoIterator<Item = N>,
@@ -25,7 +25,13 @@ pub(super) fn nearest<N: AsRef<str>>(
             )
         })
         .filter(|&(distance, _)| distance <= distance_max)
-        .min_by_key(|&(distance, _)| distance)
+        .min_by_key(|(distance, candidate)| {
+            let first = candidate.as_ref().as_bytes().first();
+            // The first letter is the one that a typist gets right.
+            let begins_alike = first.map(u8::to_ascii_lowercase)
+                == word.as_bytes().first().map(u8::to_ascii_lowercase);
+            (*distance, !begins_alike)
+        })
         .map(|(_, candidate)| candidate)
 }
 
@@ -84,6 +90,7 @@ mod tests {
         let keys = ["name", "address", "idle_timeout"];
         assert_eq!(nearest("idel_timeot", keys), Some("idle_timeout"));
         assert_eq!(nearest("nmae", keys), Some("name"));
+        assert_eq!(nearest("ath", ["path", "auth"]), Some("auth"));
         assert_eq!(nearest("zz", keys), None);
         assert_eq!(nearest("", keys), None);
         assert_eq!(nearest(&"x".repeat(10_000), keys), None);

@@ -154,6 +154,9 @@ mod tests {
             "routes.redirect" => {
                 format!("{listener}[[routes]]\nname = 'r'\n[routes.redirect]\nto = '/'\n{lines}")
             }
+            "error_bodies.NAME.bodies" => {
+                format!("{listener}[error_bodies.NAME]\n[[{header}]]\n{lines}")
+            }
             "routes.split" => format!(
                 "{listener}{upstream}[[routes]]\nname = 'r'\n[[routes.split]]\nupstream = 'NAME'\n{lines}"
             ),
@@ -165,6 +168,114 @@ mod tests {
             ),
             _ => format!("{listener}{header}\n{lines}"),
         }
+    }
+
+    /// The word with two letters swapped, and with its last twice; what is behind a colon is the user's.
+    fn mistyped(word: &str) -> [String; 2] {
+        if let Some((word, rest)) = word.split_once(':') {
+            return mistyped(word).map(|typo| format!("{typo}:{rest}"));
+        }
+        let mut swapped: Vec<char> = word.chars().collect();
+        let middle = swapped.len() / 2;
+        swapped.swap(middle - 1, middle);
+        let last = swapped[swapped.len() - 1];
+        [swapped.into_iter().collect(), format!("{word}{last}")]
+    }
+
+    /// The line in which `text` first stands, from 1.
+    fn line_of(text: &str, line: &str) -> usize {
+        let at = text.lines().position(|each| each == line);
+        at.unwrap() + 1
+    }
+
+    /// What is wrong or doubtful, as `line message`.
+    fn told(text: &str) -> Vec<String> {
+        let source = ConfigSource::Text { name: "x", text };
+        let problems = match load(source, &|_| None) {
+            Ok(config) => config.warnings.problems,
+            Err(errors) => errors.problems,
+        };
+        let told = problems.into_iter().map(|problem| {
+            let line = problem.position.map_or(0, |position| position.line);
+            format!("{line} {}", problem.message)
+        });
+        told.collect()
+    }
+
+    #[test]
+    fn every_mistyped_key_is_told_with_its_line_and_the_nearest() {
+        let mut tried = 0;
+        for keys in SECTIONS {
+            let names: Vec<_> = keys.rows.iter().map(|row| row.name()).collect();
+            for name in &names {
+                for typo in mistyped(name) {
+                    // Some keys differ in no more than that, or are read by no section in which nothing else is.
+                    if names.contains(&&*typo) || typo == *name {
+                        continue;
+                    }
+                    let line = format!("{typo} = 1");
+                    let text = with_section(keys.header, &format!("{line}\n"));
+                    let begin = format!("{} ", line_of(&text, &line));
+                    let end = format!("; did you mean `{name}`?");
+                    let told = told(&text);
+                    let is_told = |each: &String| each.starts_with(&begin) && each.ends_with(&end);
+                    assert!(
+                        told.iter().any(is_told),
+                        "{typo} for {name}: {told:?}\n{text}"
+                    );
+                    tried += 1;
+                }
+            }
+        }
+        assert!(tried > 400, "{tried} keys");
+    }
+
+    /// The words of a key that takes nothing else, or these beside other values.
+    fn words_of(expects: &str) -> Vec<&str> {
+        // Odd pieces are in quotes; what is there as an example stands after `such as`.
+        let (expects, _) = expects.split_once("such as").unwrap_or((expects, ""));
+        let quoted = expects.split('"').skip(1).step_by(2);
+        let is_word = |word: &&str| {
+            let letters = word.bytes().filter(u8::is_ascii_alphabetic).count();
+            letters > 2 && !word.bytes().any(|byte| byte.is_ascii_digit())
+        };
+        quoted.filter(is_word).collect()
+    }
+
+    #[test]
+    fn every_mistyped_word_is_told_with_its_line_and_the_nearest() {
+        let mut tried = 0;
+        for keys in SECTIONS {
+            for row in keys.rows {
+                let expects = row.expects();
+                for word in words_of(&expects) {
+                    for typo in mistyped(word).into_iter().filter(|typo| typo != word) {
+                        // One or the other is of the wrong type.
+                        let forms = [format!("\"{typo}\""), format!("[\"{typo}\"]")];
+                        let found = forms.map(|form| {
+                            let line = format!("{} = {form}", row.name());
+                            let text = with_section(keys.header, &format!("{line}\n"));
+                            let begin = format!("{} ", line_of(&text, &line));
+                            let end = format!("did you mean `{word}`?");
+                            let told = told(&text);
+                            let is_told =
+                                |each: &String| each.starts_with(&begin) && each.ends_with(&end);
+                            (told.iter().any(is_told), told)
+                        });
+                        let name = row.name();
+                        // Where the section has to have one already.
+                        let is_there = |each: &String| each.contains("there twice");
+                        if found.iter().all(|(_, told)| told.iter().any(is_there)) {
+                            continue;
+                        }
+                        let is_told = found.iter().any(|(is_told, _)| *is_told);
+                        assert!(is_told, "{name} = {typo} for {word}: {found:?}");
+                        tried += 1;
+                    }
+                }
+            }
+        }
+        assert!(tried > 100, "{tried} words");
     }
 
     #[test]

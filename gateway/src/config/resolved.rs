@@ -24,6 +24,7 @@ use super::balancing::Balance;
 use super::bans::BanConfig;
 use super::basic_auth::BasicConfig;
 use super::cors::CorsConfig;
+use super::error::{ConfigWarnings, Position};
 use super::error_bodies::ErrorBodiesConfig;
 use super::filters::FilterConfig;
 use super::forward_auth::ForwardAuthConfig;
@@ -68,6 +69,8 @@ pub struct Config {
     pub authenticators: Vec<AuthenticatorConfig>,
     /// Routes in the order of the file.
     pub routes: Vec<RouteConfig>,
+    /// What is doubtful and yet served.
+    pub warnings: ConfigWarnings,
 }
 
 /// One of `[consumers.NAME]`.
@@ -247,6 +250,8 @@ pub struct AccessLogConfig {
     pub sink: LogSink,
     /// How a record is written.
     pub format: LogFormat,
+    /// Where the sink is written, if it is.
+    pub position: Option<Position>,
 }
 
 /// Where access-log records go.

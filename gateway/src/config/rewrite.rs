@@ -207,7 +207,7 @@ pub(super) fn read(section: &Section<'_>, path: &PathPattern) -> Rewrite {
     };
     Rewrite {
         path: path_rewrite,
-        host: section.find(&HOST).map(|host| host.value),
+        host: read_host(section),
     }
 }
 
@@ -336,6 +336,11 @@ pub(super) fn read_split(
         route.problem(key, "one part at least needs a weight above 0");
     }
     parts
+}
+
+fn read_host(section: &Section<'_>) -> Option<HostRewrite> {
+    section.warn_near(HOST.name, &["upstream"]);
+    section.find(&HOST).map(|host| host.value)
 }
 
 fn parse_host_rewrite(text: &str) -> Result<HostRewrite, String> {

@@ -358,15 +358,17 @@ pub(super) fn read(sections: &[Section<'_>], names: &Names<'_>) -> Vec<RouteConf
                 max_body: section.get(&MAX_BODY),
                 timeout: section.get(&TIMEOUT),
                 retries: section.find(&RETRIES).map(|most| most.value),
-                upgrade: section
-                    .list(&UPGRADE)
-                    .into_iter()
-                    .map(|each| each.value)
-                    .collect(),
+                upgrade: read_upgrade(section),
                 trailers: section.get(&TRAILERS),
             }
         })
         .collect()
+}
+
+fn read_upgrade(section: &Section<'_>) -> Vec<String> {
+    section.warn_near(UPGRADE.name, &["websocket"]);
+    let protocols = section.list(&UPGRADE);
+    protocols.into_iter().map(|each| each.value).collect()
 }
 
 /// Fields of the request that an authenticator of the route writes.
@@ -601,12 +603,14 @@ fn read_limits(section: &Section<'_>, access: &AccessConfig, names: &Names<'_>) 
 pub(super) fn resolve(
     section: &Section<'_>,
     key: &str,
-    what: &str,
+    what: &'static str,
     name: &Located<String>,
     known: &BTreeMap<&str, usize>,
 ) -> Option<usize> {
     let index = known.get(name.value.as_str()).copied();
-    if index.is_none() {
+    if index.is_some() {
+        section.reader().used(what, &name.value);
+    } else {
         let near = section.reader().suggest(name, known.keys().copied());
         let none = if known.is_empty() {
             format!("; there is {} at all", none_of(what))

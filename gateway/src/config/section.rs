@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::{ConfigErrors, PROBLEMS_MAX, Position, Problem};
+use super::error::{ConfigErrors, ConfigWarnings, PROBLEMS_MAX, Position, Problem};
 use super::interpolate::interpolate;
 use super::key::{Key, Keys, List, Nested, OneOrMore, Optional, Required};
 use super::kind::{Kind, Written};
@@ -20,6 +21,10 @@ pub(super) struct Reader<'a> {
     env: &'a dyn Fn(&str) -> Option<String>,
     problems: RefCell<Vec<(usize, Problem)>>,
     unlisted: Cell<usize>,
+    /// Doubts about what is right all the same, at most [`PROBLEMS_MAX`].
+    warnings: RefCell<Vec<(usize, Problem)>>,
+    /// Names of sections that others refer to, with what each holds.
+    used: RefCell<BTreeSet<(&'static str, String)>>,
 }
 
 /// A value with its place.
@@ -75,6 +80,8 @@ impl<'a> Reader<'a> {
             env,
             problems: RefCell::default(),
             unlisted: Cell::new(0),
+            warnings: RefCell::default(),
+            used: RefCell::default(),
         }
     }
 
@@ -85,21 +92,43 @@ impl<'a> Reader<'a> {
             self.unlisted.set(self.unlisted.get() + 1);
             return;
         }
-        let position = Some(Position::of(self.text, at));
-        let (key, message) = (one_line(key.into()), one_line(message.into()));
-        problems.push((
-            at,
-            Problem {
-                position,
-                key,
-                message,
-            },
-        ));
+        problems.push((at, self.problem_of(at, key.into(), message.into())));
+    }
+
+    /// Notes a doubt about `key` at byte `at`: what is written there is served all the same.
+    pub(super) fn warn(&self, at: usize, key: impl Into<String>, message: impl Into<String>) {
+        let mut warnings = self.warnings.borrow_mut();
+        if warnings.len() < PROBLEMS_MAX {
+            warnings.push((at, self.problem_of(at, key.into(), message.into())));
+        }
+    }
+
+    fn problem_of(&self, at: usize, key: String, message: String) -> Problem {
+        Problem {
+            position: Some(Position::of(self.text, at)),
+            key: one_line(key),
+            message: one_line(message),
+        }
+    }
+
+    /// Notes that something refers to the `what` of this name.
+    pub(super) fn used(&self, what: &'static str, name: &str) {
+        self.used.borrow_mut().insert((what, name.to_owned()));
     }
 
     /// Whether nothing was wrong.
     pub(super) fn is_clean(&self) -> bool {
         self.problems.borrow().is_empty()
+    }
+
+    /// What is doubtful, in the order of the text.
+    pub(super) fn into_warnings(self, file: &str) -> ConfigWarnings {
+        let mut warnings = self.warnings.into_inner();
+        warnings.sort_by_key(|&(at, _)| at);
+        ConfigWarnings {
+            file: file.to_owned(),
+            problems: warnings.into_iter().map(|(_, warning)| warning).collect(),
+        }
     }
 
     /// What was found, in the order of the text.
@@ -196,11 +225,11 @@ impl<'a> Section<'a> {
             if keys.rows.iter().any(|row| row.name() == name) {
                 continue;
             }
+            let names = || keys.rows.iter().map(|row| row.name());
+            let near = did_you_mean(name, names());
             let message = if keys.unsupported.contains(&name) {
-                "not supported in this version".to_owned()
+                format!("not supported in this version{near}")
             } else {
-                let names = || keys.rows.iter().map(|row| row.name());
-                let near = did_you_mean(name, names());
                 let known = || format!("; known keys: {}", names().collect::<Vec<_>>().join(", "));
                 format!(
                     "unknown key{}",
@@ -222,6 +251,49 @@ impl<'a> Section<'a> {
     /// Notes a problem with `name` at a place within its value.
     pub(super) fn problem_at(&self, at: usize, name: &str, message: impl Into<String>) {
         self.reader.problem(at, self.key(name), message);
+    }
+
+    /// Where the value of `name` is written.
+    pub(super) fn position(&self, name: &str) -> Option<Position> {
+        let value = self.lookup(name)?;
+        Some(Position::of(self.reader.text, value.span().start))
+    }
+
+    /// Notes texts at `name` that may be anything and are almost one of `words`, which have a meaning of their own. None that is of
+    /// the environment.
+    pub(super) fn warn_near(&self, name: &str, words: &[&str]) {
+        let Some(value) = self.lookup(name) else {
+            return;
+        };
+        let one = std::slice::from_ref(value);
+        let texts = value.get_ref().as_array().map_or(one, |array| array);
+        for each in texts {
+            let Some(text) = each.get_ref().as_str() else {
+                continue;
+            };
+            if words.contains(&text) || text.contains('$') {
+                continue;
+            }
+            let near = did_you_mean(text, words);
+            if !near.is_empty() {
+                let message = format!("`{text}` is taken as it is written{near}");
+                self.reader.warn(each.span().start, self.key(name), message);
+            }
+        }
+    }
+
+    /// Notes every table under a key (`[upstreams.NAME]`, each a `what`) that nothing has referred to.
+    pub(super) fn warn_unused(&self, key: &Nested, what: &'static str, message: &str) {
+        let tables = self
+            .lookup(key.name)
+            .and_then(|value| value.get_ref().as_table());
+        let used = self.reader.used.borrow();
+        for name in tables.into_iter().flat_map(|tables| tables.keys()) {
+            if !used.contains(&(what, name.get_ref().to_string())) {
+                let path = format!("{}.{}", self.key(key.name), name.get_ref());
+                self.reader.warn(name.span().start, path, message);
+            }
+        }
     }
 
     /// The reader.

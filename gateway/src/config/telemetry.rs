@@ -1,11 +1,12 @@
 //! `[admin]`, `[log.access]` and `[client_ip]`: what the gateway shows of itself and of its clients.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
 use super::address::parse_listen;
+use super::error::Problem;
 use super::key::{Key, Keys, List, Nested};
 use super::kind::{Integer, Or, Text, Word, shown};
 use super::limit_key::network;
@@ -126,9 +127,35 @@ pub(super) fn read_admin(section: &Section<'_>) -> Option<AdminConfig> {
 /// Reads `[log.access]`.
 pub(super) fn read_access_log(log: &Section<'_>) -> AccessLogConfig {
     let section = log.table(&ACCESS, &ACCESS_KEYS);
+    section.warn_near(PATH.name, &["stdout", "off"]);
     AccessLogConfig {
         sink: section.get(&PATH),
+        position: section.position(PATH.name),
         format: section.get(&FORMAT),
+    }
+}
+
+impl AccessLogConfig {
+    /// What keeps the log from being opened on this machine as far as can be seen without opening it; for who checks a
+    /// configuration, perhaps elsewhere than where it is served. The path is in no message, since it may be of the environment.
+    #[must_use]
+    pub fn doubt(&self) -> Option<Problem> {
+        let LogSink::File(path) = &self.sink else {
+            return None;
+        };
+        let parent = path.parent().filter(|each| !each.as_os_str().is_empty());
+        let found = std::fs::metadata(parent.unwrap_or_else(|| Path::new(".")));
+        let problem = match found {
+            Ok(folder) if !folder.is_dir() => "what should be its folder is a file".to_owned(),
+            Ok(_) if path.is_dir() => "it is a folder".to_owned(),
+            Ok(_) => return None,
+            Err(error) => format!("its folder cannot be used: {error}"),
+        };
+        Some(Problem {
+            position: self.position,
+            key: "log.access.path".into(),
+            message: format!("{problem}; the gateway makes no folder, and would not start here"),
+        })
     }
 }
 

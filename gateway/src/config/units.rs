@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use super::nearest::did_you_mean;
+
 const DURATION_UNITS: [(&str, u64); 5] = [
     ("d", 86_400_000),
     ("h", 3_600_000),
@@ -83,8 +85,9 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
         .iter()
         .find(|(name, _)| name.eq_ignore_ascii_case(unit))
     else {
+        let near = did_you_mean(unit, ["KiB", "MiB", "GiB", "TiB", "kB", "MB", "GB"]);
         return Err(format!(
-            "`{unit}` is not a unit of size; use B, KiB, MiB, GiB (or k, m, g for the same), kB, MB, GB"
+            "`{unit}` is not a unit of size; use B, KiB, MiB, GiB (or k, m, g for the same), kB, MB, GB{near}"
         ));
     };
     number

@@ -150,6 +150,17 @@ on_both_drivers! {
         has("8:12", "nowhere");
     }
 
+    fn a_section_that_nothing_names_is_a_warning_with_its_place_and_it_starts(driver) {
+        let unused = "[upstreams.spare]\nendpoints = [{ address = \"127.0.0.1:1\" }]\n";
+        let gateway = Launch::new(driver).rest(&format!("{OWN}{unused}")).start();
+        assert_eq!(gateway.get("/own").status, 200);
+        let told: Vec<String> = gateway.said().into_iter().filter(|line| line.contains(": warning: ")).collect();
+        let end = ": warning: upstreams.spare: no route and no authenticator names it";
+        let place = told.first().and_then(|line| line.strip_suffix(end)).unwrap_or_default();
+        let line_and_column = place.split_once("ringgate.toml:").unwrap_or_default().1;
+        assert!(told.len() == 1 && line_and_column.ends_with(":12"), "{told:?}");
+    }
+
     fn a_configuration_that_is_not_there_is_one_line(driver) {
         let ended = Launch::new(driver).through(&["sh", "-c", "rm \"$4\"; exec \"$@\"", "sh"]).fail();
         assert_fails(&ended, 78, &["ringgate.toml", "cannot be read", "No such file"]);
