@@ -66,9 +66,7 @@ fn run(arguments: &RunArgs) -> u8 {
             return cli::EXIT_CONFIG;
         }
     };
-    if !config.warnings.problems.is_empty() {
-        say(&config.warnings.to_string());
-    }
+    warn_of(&config);
     if arguments.workers.is_some() {
         config.runtime.workers = arguments.workers;
     }
@@ -89,6 +87,25 @@ fn run(arguments: &RunArgs) -> u8 {
             telemetry::log::error(&failure.to_string(), &[]);
             cli::EXIT_FAILURE
         }
+    }
+}
+
+/// Says what is doubtful: as a compiler does to a person, and else as a line of the log for each.
+fn warn_of(config: &Config) {
+    let warnings = &config.warnings;
+    if io::stderr().is_terminal() && !warnings.problems.is_empty() {
+        say(&warnings.to_string());
+        return;
+    }
+    for warning in &warnings.problems {
+        let place = warning.position.map_or_else(String::new, |position| {
+            format!(":{}:{}", position.line, position.column)
+        });
+        let place = format!("{}{place}", warnings.file);
+        let (key, problem) = (&warning.key, &warning.message);
+        let fields: telemetry::log::Fields<'_> =
+            &[("at", &place), ("key", key), ("problem", problem)];
+        telemetry::log::warn("the configuration is doubtful", fields);
     }
 }
 
