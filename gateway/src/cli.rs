@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::config::{
@@ -197,7 +197,7 @@ impl Invocation {
         I: IntoIterator<Item = T>,
         T: Into<OsString> + Clone,
     {
-        let cli = Cli::try_parse_from(arguments)?;
+        let cli = Cli::try_parse_from(arguments).map_err(name_the_option)?;
         let missing = |what: &str| {
             let missing = format!("{what} Write `-c FILE` or set RINGGATE_CONFIG");
             Cli::command().error(ErrorKind::MissingRequiredArgument, missing)
@@ -237,6 +237,21 @@ impl Invocation {
             ..run
         })
     }
+}
+
+/// Adds to an error about a word that looks like a configuration how it is given.
+fn name_the_option(mut error: clap::Error) -> clap::Error {
+    let kinds = [ContextKind::InvalidArg, ContextKind::InvalidSubcommand];
+    let word = kinds.into_iter().find_map(|kind| error.get(kind));
+    let Some(ContextValue::String(word)) = word else {
+        return error;
+    };
+    if word.ends_with(".toml") && !word.starts_with('-') {
+        let tip = format!("a configuration is given as `-c {word}`");
+        let tips = ContextValue::StyledStrs(vec![tip.into()]);
+        error.insert(ContextKind::Suggested, tips);
+    }
+    error
 }
 
 /// Reads a configuration and writes what is wrong with it to `out`, and what is only doubtful to `told`; returns the exit code.

@@ -307,6 +307,10 @@ rejects! {
         ["6:11: error: listeners.address: `0.0.0.0:80` is the address of another listener too"];
     the_admin_address_on_a_listener(NOTHING, "[admin]", r#"listen = "127.0.0.1:80""#, "[[listeners]]", r#"name = "a""#, r#"address = "127.0.0.1:80""#) =>
         ["5:11: error: listeners.address: a listener has the address of `admin.listen`; the two need one each"];
+    a_listener_on_a_port_that_a_wildcard_of_ipv6_takes(NOTHING, "[[listeners]]", r#"name = "a""#, r#"address = "0.0.0.0:80""#, "[[listeners]]", r#"name = "b""#, r#"address = "[::]:80""#) =>
+        ["6:11: error: listeners.address: `[::]:80` and `0.0.0.0:80` of another listener cannot both be had: `[::]` takes IPv4, too"];
+    the_admin_address_on_a_port_that_a_wildcard_takes(NOTHING, "[admin]", r#"listen = "127.0.0.1:80""#, "[[listeners]]", r#"name = "a""#, r#"address = "0.0.0.0:80""#) =>
+        ["5:11: error: listeners.address: it and `127.0.0.1:80` of `admin.listen` cannot both be had: the wildcard is every address of its port"];
     an_address_without_host(NOTHING, "[[listeners]]", r#"name = "a""#, r#"address = ":8080""#) =>
         [r#"3:11: error: listeners.address: `:8080` has no IP address; write "0.0.0.0:8080" or "127.0.0.1:8080""#];
     a_host_name_to_listen_on(NOTHING, "[[listeners]]", r#"name = "a""#, r#"address = "localhost:8080""#) =>

@@ -51,8 +51,9 @@ fn signals_become_orders_in_the_way_of_nginx() {
     let (control, orders) = start();
     kill("-USR1");
     assert_eq!(orders.recv_timeout(LONG), Ok(Signal::ReopenLogs));
-    // HUP gives no order and does not end the process.
+    // These give no order and do not end the process.
     kill("-HUP");
+    kill("-USR2");
     kill("-TERM");
     assert_eq!(orders.recv_timeout(LONG), Ok(Signal::Drain));
     kill("-INT");

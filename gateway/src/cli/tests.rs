@@ -88,6 +88,29 @@ fn wrong_usage_ends_with_code_2() {
 }
 
 #[test]
+fn a_configuration_without_its_option_is_told_the_option() {
+    for line in [
+        "ringgate a.toml",
+        "ringgate run a.toml",
+        "ringgate check a.toml",
+    ] {
+        let said = parse(line).unwrap_err().to_string();
+        assert!(
+            said.contains("tip: a configuration is given as `-c a.toml`"),
+            "{said}"
+        );
+    }
+    let said = parse("ringgate chekc").unwrap_err().to_string();
+    assert!(said.contains("'check'"), "{said}");
+    assert!(
+        !parse("ringgate run a")
+            .unwrap_err()
+            .to_string()
+            .contains("-c")
+    );
+}
+
+#[test]
 fn help_and_version_end_with_code_0() {
     for line in [
         "ringgate --help",

@@ -2,7 +2,7 @@
 //!
 //! An error says what is wrong and what to write; it may show the text.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::matching::{
@@ -16,6 +16,17 @@ const LABEL_BYTES_MAX: usize = 63;
 const PATH_BYTES_MAX: usize = 4096;
 /// What `sockaddr_un` holds, less the final NUL.
 const UNIX_PATH_BYTES_MAX: usize = 107;
+
+/// One socket cannot listen on `one` while another does on `other`: they are the same, or a wildcard holds the other. `[::]` holds
+/// every address of IPv4, too, whatever `net.ipv6.bindv6only` says. Port 0 is never the same.
+pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let holds = |one: SocketAddr, other: SocketAddr| match (one.ip(), other.ip()) {
+        (IpAddr::V6(ip), _) if ip.is_unspecified() => true,
+        (IpAddr::V4(ip), IpAddr::V4(_)) if ip.is_unspecified() => true,
+        (one, other) => one == other,
+    };
+    one.port() == other.port() && one.port() != 0 && (holds(one, other) || holds(other, one))
+}
 
 /// Reads a name: it appears in metrics, in logs and in response fields, so it is short and plain.
 pub(super) fn parse_name(text: &str) -> Result<String, String> {
@@ -311,6 +322,32 @@ fn ends_in_digits(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wildcard_holds_the_addresses_of_its_port() {
+        let overlap = |one: &str, other: &str| {
+            let (one, other) = (one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!(overlap(one, other), overlap(other, one));
+            overlap(one, other)
+        };
+        for (one, other) in [
+            ("1.1.1.1:80", "1.1.1.1:80"),
+            ("0.0.0.0:80", "1.1.1.1:80"),
+            ("[::]:80", "1.1.1.1:80"),
+            ("[::]:80", "0.0.0.0:80"),
+            ("[::]:80", "[::1]:80"),
+        ] {
+            assert!(overlap(one, other), "{one} {other}");
+        }
+        for (one, other) in [
+            ("1.1.1.1:80", "1.1.1.2:80"),
+            ("0.0.0.0:80", "[::1]:80"),
+            ("[::]:80", "1.1.1.1:81"),
+            ("[::]:0", "[::]:0"),
+        ] {
+            assert!(!overlap(one, other), "{one} {other}");
+        }
+    }
 
     #[test]
     fn reads_every_form_of_endpoint() {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::address::{parse_listen, parse_name};
+use super::address::{overlap, parse_listen, parse_name};
 use super::error_bodies;
 use super::key::{Key, Keys, List, Optional, Required};
 use super::kind::{Flag, Integer, Or, Size, Speed, Text, Time, Word, shown};
@@ -285,6 +285,14 @@ pub(super) struct Names<'a> {
     pub error_bodies: BTreeMap<&'a str, usize>,
 }
 
+/// Why two addresses that [`overlap`] are one.
+pub(super) fn held(one: SocketAddr, other: SocketAddr) -> &'static str {
+    match one.is_ipv6() == other.is_ipv6() {
+        true => "the wildcard is every address of its port",
+        false => "`[::]` takes IPv4, too",
+    }
+}
+
 /// Reads every listener with the place of its address; notes names and addresses that come twice.
 ///
 /// A missing name or address is kept as a placeholder; its problem was noted, and a reading with problems is never used.
@@ -302,12 +310,18 @@ pub(super) fn read(sections: &[Section<'_>], names: &Names<'_>) -> Vec<Located<L
             );
         }
         if let Some(address) = &address
-            && address.value.port() != 0
-            && listeners
+            && let Some(other) = listeners
                 .iter()
-                .any(|other| other.value.address == address.value)
+                .find(|other| overlap(other.value.address, address.value))
         {
-            let message = format!("{} is the address of another listener too", address.shown());
+            let other = other.value.address;
+            let message = match other == address.value {
+                true => format!("{} is the address of another listener too", address.shown()),
+                false => {
+                    let (shown, held) = (address.shown(), held(address.value, other));
+                    format!("{shown} and `{other}` of another listener cannot both be had: {held}")
+                }
+            };
             section.problem(ADDRESS.name, message);
         }
         let name = name.map_or_else(String::new, |name| name.value);

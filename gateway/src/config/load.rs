@@ -6,6 +6,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
+use super::address::overlap;
 use super::credentials::Named;
 use super::error::{ConfigErrors, ConfigWarnings, Position};
 use super::filters::FilterMode;
@@ -469,12 +470,19 @@ fn warn_unused(top: &Section<'_>, authenticators: &[AuthenticatorConfig]) {
 fn read_admin(top: &Section<'_>, listeners: &[Located<ListenerConfig>]) -> Option<AdminConfig> {
     let config = telemetry::read_admin(&top.table(&ADMIN, &telemetry::ADMIN_KEYS));
     if let Some(AdminConfig { listen }) = &config
-        && listen.port() != 0
         && let Some(other) = listeners
             .iter()
-            .find(|listener| listener.value.address == *listen)
+            .find(|listener| overlap(listener.value.address, *listen))
     {
-        let message = "a listener has the address of `admin.listen`; the two need one each";
+        let message = match other.value.address == *listen {
+            true => {
+                "a listener has the address of `admin.listen`; the two need one each".to_owned()
+            }
+            false => {
+                let held = listeners::held(other.value.address, *listen);
+                format!("it and `{listen}` of `admin.listen` cannot both be had: {held}")
+            }
+        };
         top.reader().problem(other.at, "listeners.address", message);
     }
     config

@@ -26,6 +26,7 @@ pub(super) struct Signals {
     quit: Stream,
     terminate: Stream,
     user1: Stream,
+    user2: Stream,
     draining: bool,
 }
 
@@ -38,6 +39,7 @@ impl Signals {
             quit: signal(SignalKind::quit())?,
             terminate: signal(SignalKind::terminate())?,
             user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
             draining: false,
         })
     }
@@ -54,6 +56,10 @@ impl Signals {
                 _ = self.user1.recv() => return Signal::ReopenLogs,
                 _ = self.hangup.recv() => {
                     log::warn("SIGHUP ignored: the configuration is read at the start only", &[]);
+                }
+                // nginx replaces its program then and HAProxy reads its configuration; untaken it would end the process.
+                _ = self.user2.recv() => {
+                    log::warn("SIGUSR2 ignored: a new program or configuration takes a restart", &[]);
                 }
             }
         }

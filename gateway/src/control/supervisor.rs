@@ -121,6 +121,9 @@ pub fn run(config: &Config, started: impl FnOnce(&Started<'_>)) -> Result<(), Fa
         log::warn("the access log could not be written to its end", &[]);
     }
     control.stop();
+    if result.is_ok() {
+        log::info("ended", &[]);
+    }
     result
 }
 

@@ -130,3 +130,20 @@ fn a_scenario_that_cannot_be_read_is_2_and_named() {
     std::fs::remove_file(place).unwrap();
     std::fs::remove_file(key).unwrap();
 }
+
+#[test]
+fn the_scenario_of_the_page_is_read() {
+    let page = include_str!("../../../docs/load-testing.md");
+    let (_, rest) = page.split_once("```toml\n").unwrap();
+    let (scenario, _) = rest.split_once("```\n").unwrap();
+    let path = file("page", scenario);
+    let output = load()
+        .args(["--keys", "uniform:10", "--check", "--scenario"])
+        .arg(&path)
+        .arg("http://127.0.0.1:1/")
+        .output()
+        .unwrap();
+    std::fs::remove_file(path).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(scenario.matches("[[requests]]").count(), 2);
+}
