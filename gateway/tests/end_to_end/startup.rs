@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::process::Command;
 
 use crate::support::{Driver, Ended, Folder, Launch, Upstream, eventually, skip, to_upstream};
@@ -184,6 +185,39 @@ on_both_drivers! {
             .rest(OWN)
             .fail();
         assert_fails(&ended, 1, &[&path.display().to_string(), "Permission denied", "writable"]);
+    }
+
+    fn files_of_keys_are_read_by_a_group_and_a_secret_as_a_credential_of_systemd(driver) {
+        let name = "startup::files_of_keys_are_read_by_a_group_and_a_secret_as_a_credential_of_systemd";
+        if !may_change_user(name) {
+            return;
+        }
+        let (folder, credentials) = (Folder::new(), Folder::new());
+        let (keys, secret) = (folder.path().join("api-keys"), credentials.path().join("jwt-secret"));
+        fs::write(&keys, "").unwrap();
+        fs::write(&secret, "0123456789abcdef0123456789abcdef").unwrap();
+        let (group, nobody) = (65533, 65534);
+        chown(&keys, Some(0), Some(group)).unwrap();
+        fs::set_permissions(&keys, fs::Permissions::from_mode(0o640)).unwrap();
+        for (path, mode) in [(secret.as_path(), 0o400), (credentials.path(), 0o500)] {
+            chown(path, Some(nobody), Some(nobody)).unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let rest = format!(
+            "[api_keys.a]\nfile = {keys:?}\n[jwt.b]\nissuer = \"a\"\naudience = \"b\"\nalgorithms = [\"HS256\"]\n\
+             secret_file = \"${{CREDENTIALS_DIRECTORY}}/jwt-secret\"\n{OWN}"
+        );
+        let launch = |groups: &str| {
+            Launch::new(driver)
+                .through(&["setpriv", "--reuid=65534", "--regid=65534", groups])
+                .environment("CREDENTIALS_DIRECTORY", &credentials.path().display().to_string())
+                .rest(&rest)
+        };
+        let gateway = launch(&format!("--groups={group}")).start();
+        assert_eq!(gateway.get("/own").text(), "own");
+        drop(gateway);
+        let ended = launch("--clear-groups").fail();
+        assert_fails(&ended, 78, &["api_keys.a.file", "api-keys cannot be read: Permission denied"]);
     }
 
     fn values_of_the_configuration_come_from_the_environment(driver) {

@@ -198,6 +198,40 @@ on_both_drivers! {
     }
 }
 
+#[test]
+fn systemd_takes_the_unit_and_what_the_page_adds_to_it_without_a_word() {
+    let name = "tools::systemd_takes_the_unit_and_what_the_page_adds_to_it_without_a_word";
+    if find("systemd-analyze", name).is_none() {
+        return;
+    }
+    let folder = Folder::new();
+    let programs = Path::new(env!("CARGO_BIN_EXE_ringgate")).parent().unwrap();
+    let unit = include_str!("../../../packaging/ringgate.service")
+        .replace("@BINDIR@", programs.to_str().unwrap())
+        .replace("@SYSCONFDIR@", "/etc");
+    let page = include_str!("../../../docs/deploy.md");
+    let (_, rest) = page.split_once("```ini\n").unwrap();
+    let (addition, _) = rest.split_once("```").unwrap();
+    assert!(addition.contains("LoadCredential=") && addition.contains("SupplementaryGroups="));
+    let verify = |addition: &str| {
+        let additions = folder.path().join("ringgate.service.d");
+        fs::create_dir_all(&additions).unwrap();
+        fs::write(additions.join("override.conf"), addition).unwrap();
+        let file = folder.path().join("ringgate.service");
+        fs::write(&file, &unit).unwrap();
+        let mut command = Command::new("systemd-analyze");
+        let output = command.arg("verify").arg(&file).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        // Of other units of this system it may say what it likes.
+        let ours = said.lines().filter(|line| line.contains("ringgate"));
+        ours.collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(verify(addition), "");
+    let said = verify(&addition.replace("LoadCredential", "LoadCredentails"));
+    assert!(said.contains("LoadCredentails"), "{said}");
+}
+
 /// A gateway in front of a terminal, which `script` makes; with what is served without a file, on ports of its own.
 struct Terminal {
     script: Child,
