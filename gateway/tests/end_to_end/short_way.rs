@@ -48,6 +48,28 @@ fn pass(gate: &Mutex<Receiver<()>>) {
     gate.lock().unwrap().recv_timeout(LONG).unwrap();
 }
 
+/// The client has asked for `path`, and the upstream has its request.
+fn ask(client: &mut Client, path: &str, upstream: &Upstream) {
+    let asked = upstream.requests();
+    client.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+    eventually("the request", || {
+        (upstream.requests() > asked).then_some(())
+    });
+}
+
+/// An upstream that says "late" for `/late` when it is let, once each time, and else "ok".
+fn late() -> (Upstream, Sender<()>) {
+    let (open, waiting) = gate();
+    let upstream = upstream(move |target, exchange| {
+        if target == "/late" {
+            pass(&waiting);
+            exchange.send(ok("late"));
+        }
+        target == "/late"
+    });
+    (upstream, open)
+}
+
 /// Responses that begin the short way and do not end it, with what a client gets.
 const RESPONSES: [(&str, &[&str], &str); 7] = [
     (
@@ -178,9 +200,7 @@ on_both_drivers! {
                 // So that there is an idle connection to the upstream.
                 assert_eq!(gateway.get("/").text(), "ok");
                 let mut client = warm(&gateway, served);
-                let asked = upstream.requests();
-                client.send("GET /wait HTTP/1.1\r\nHost: test\r\n\r\n");
-                eventually("the request", || (upstream.requests() > asked).then_some(()));
+                ask(&mut client, "/wait", &upstream);
                 let left = Instant::now();
                 client.abort();
                 went.recv_timeout(LONG).unwrap();
@@ -196,42 +216,25 @@ on_both_drivers! {
     }
 
     fn a_client_that_has_sent_all_still_gets_its_answer(driver) {
-        let (open, waiting) = gate();
-        let upstream = upstream(move |target, _| {
-            if target == "/late" {
-                pass(&waiting);
-            }
-            false
-        });
+        let (upstream, open) = late();
         let gateway = before(driver, &upstream);
         for served in [1, 3] {
             let mut client = warm(&gateway, served);
-            let asked = upstream.requests();
-            client.send("GET /late HTTP/1.1\r\nHost: test\r\n\r\n");
-            eventually("the request", || (upstream.requests() > asked).then_some(()));
+            ask(&mut client, "/late", &upstream);
             client.finish_sending();
             assert_eq!(gateway.get("/").text(), "ok");
             open.send(()).unwrap();
-            assert_eq!(client.response().text(), "ok");
+            assert_eq!(client.response().text(), "late");
             assert!(client.is_closed());
         }
     }
 
     fn a_request_that_comes_while_another_waits_has_its_turn(driver) {
-        let (open, waiting) = gate();
-        let upstream = upstream(move |target, exchange| {
-            if target == "/late" {
-                pass(&waiting);
-                exchange.send(ok("late"));
-            }
-            target == "/late"
-        });
+        let (upstream, open) = late();
         let gateway = before(driver, &upstream);
         for served in [1, 3] {
             let mut client = warm(&gateway, served);
-            let asked = upstream.requests();
-            client.send("GET /late HTTP/1.1\r\nHost: test\r\n\r\n");
-            eventually("the request", || (upstream.requests() > asked).then_some(()));
+            ask(&mut client, "/late", &upstream);
             client.send("GET /next HTTP/1.1\r\nHost: test\r\n\r\n");
             assert_eq!(gateway.get("/").text(), "ok");
             open.send(()).unwrap();

@@ -434,6 +434,46 @@ static PLACES: [u8; 64] = {
     places
 };
 
+/// For tests of how Connection is read: requests and responses do it alike, and both have a way for what it mostly says.
+#[cfg(test)]
+pub(super) mod connections {
+    use proptest::prelude::*;
+
+    use super::Fields;
+
+    /// Field lines, most of them Connection.
+    pub(in super::super) fn lines() -> impl Strategy<Value = String> {
+        let option = prop_oneof![
+            4 => Just("keep-alive"), 4 => Just("Close"), 1 => Just("KEEP-ALIVE"), 1 => Just("close, keep-alive"),
+            1 => Just("X-A"), 1 => Just("upgrade"), 1 => Just(""), 1 => Just("host"), 1 => Just("@"), 1 => Just("keep-alive,X-A"),
+        ];
+        let line = prop_oneof![
+            3 => option.prop_map(|value| format!("Connection: {value}\r\n")),
+            1 => Just("Keep-Alive: timeout=5\r\n".to_owned()),
+            1 => Just("X-A: 1\r\n".to_owned()),
+        ];
+        proptest::collection::vec(line, 0..4).prop_map(|lines| lines.concat() + "\r\n")
+    }
+
+    /// What each way makes of the lines, and which fields it marks.
+    pub(in super::super) fn read_by<T>(
+        lines: &str,
+        ways: [fn(&[u8], &mut Fields) -> T; 2],
+    ) -> [(T, Vec<bool>); 2] {
+        let mut slots = [httparse::EMPTY_HEADER; 4];
+        let head = lines.as_bytes();
+        let parsed = httparse::parse_headers(head, &mut slots);
+        let parsed = parsed.unwrap().unwrap().1;
+        ways.map(|way| {
+            let mut fields = Fields::new();
+            fields.fill(head, parsed);
+            let read = way(head, &mut fields);
+            let named = fields.iter().map(|field| field.named_by_connection);
+            (read, named.collect())
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -483,34 +483,14 @@ fn diagnose_field(head: &[u8], skip: usize) -> RequestError {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::field::connections;
     use super::*;
-
-    /// Field lines, most of them Connection.
-    fn lines() -> impl Strategy<Value = String> {
-        let option = prop_oneof![
-            4 => Just("keep-alive"), 4 => Just("Close"), 1 => Just("KEEP-ALIVE"), 1 => Just("close, keep-alive"),
-            1 => Just("X-A"), 1 => Just("upgrade"), 1 => Just(""), 1 => Just("host"), 1 => Just("@"), 1 => Just("keep-alive,X-A"),
-        ];
-        let line = prop_oneof![
-            3 => option.prop_map(|value| format!("Connection: {value}\r\n")),
-            1 => Just("Keep-Alive: timeout=5\r\n".to_owned()),
-            1 => Just("X-A: 1\r\n".to_owned()),
-        ];
-        proptest::collection::vec(line, 0..4).prop_map(|lines| lines.concat() + "\r\n")
-    }
 
     proptest! {
         #[test]
-        fn what_connection_mostly_says_is_read_as_all_that_it_may_say(lines in lines()) {
-            let mut slots = [httparse::EMPTY_HEADER; 4];
-            let head = lines.as_bytes();
-            let parsed = httparse::parse_headers(head, &mut slots).unwrap().unwrap().1;
-            let (mut one, mut other) = (Fields::new(), Fields::new());
-            one.fill(head, parsed);
-            other.fill(head, parsed);
-            prop_assert_eq!(read_connection(head, &mut one), read_options(head, &mut other));
-            let named = |fields: &Fields| -> Vec<bool> { fields.iter().map(|field| field.named_by_connection).collect() };
-            prop_assert_eq!(named(&one), named(&other));
+        fn what_connection_mostly_says_is_read_as_all_that_it_may_say(lines in connections::lines()) {
+            let [mostly, all] = connections::read_by(&lines, [read_connection, read_options]);
+            prop_assert_eq!(mostly, all);
         }
     }
 }
