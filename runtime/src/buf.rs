@@ -29,8 +29,10 @@ pub const LARGE_BYTES: usize = 64 * 1024;
 /// need not be copied.
 pub const HEADROOM_BYTES: usize = 256;
 
-/// Blocks of each size that one thread keeps for reuse; more are freed. 2 MiB, 2.5 MiB and 1 MiB at most.
-const POOL_BLOCKS_MAX: [usize; 3] = [512, 128, 16];
+/// Blocks of each size that one thread keeps for reuse; more are freed. 2 MiB, 5 MiB and 8 MiB at most, of which
+/// [`trim_blocks`] keeps what a load that goes on needs: two for each of 64 large bodies under way, and with fewer kept each
+/// piece of a body would begin in memory that is cleared for it.
+const POOL_BLOCKS_MAX: [usize; 3] = [512, 256, 128];
 const SIZES: [usize; 3] = [SMALL_BYTES, MEDIUM_BYTES, LARGE_BYTES];
 
 const _: () = assert!(SMALL_BYTES < MEDIUM_BYTES && MEDIUM_BYTES < LARGE_BYTES);
