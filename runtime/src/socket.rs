@@ -7,13 +7,13 @@
 
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::path::Path;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -191,7 +191,9 @@ impl Socket {
                 break Ok(());
             }
             self.began();
-            let (sent, back) = self.send(buf).await;
+            // Built where it stays: `.await` would move it there.
+            let mut sending = pin!(self.send(buf));
+            let (sent, back) = poll_fn(|cx| sending.as_mut().poll(cx)).await;
             self.ended();
             buf = back;
             match sent {

@@ -108,7 +108,9 @@ impl ClientWriter {
             self.deadline.set(patience, Expiry::Reset, Why::Write);
         };
         progress(0);
-        let (result, _buf) = self.socket.send_all(out, progress).await;
+        // Built where it stays: `.await` would move it there.
+        let mut sending = pin!(self.socket.send_all(out, progress));
+        let (result, _buf) = poll_fn(|cx| sending.as_mut().poll(cx)).await;
         if result.is_err() {
             return Err(client_end(self.deadline.fired()));
         }

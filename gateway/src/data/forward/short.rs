@@ -2,8 +2,9 @@
 //! response that is whole when its head is there. One send, one read, and no future for either way; whatever is not
 //! like that goes on in the long way from where it is.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -81,7 +82,11 @@ impl Exchange<'_> {
     ) -> Result<Short, Error> {
         self.timers.first_byte(&lease.deadline);
         let socket = Rc::clone(lease.socket());
-        let (sent, _head) = socket.send_all(head, |_| {}).await;
+        let sent = {
+            // Built where it stays: `.await` would move it there.
+            let mut sending = pin!(socket.send_all(head, |_| {}));
+            poll_fn(|cx| sending.as_mut().poll(cx)).await.0
+        };
         if sent.is_err() {
             return Ok(Short::Open(None));
         }
