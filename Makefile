@@ -9,20 +9,22 @@ RELEASE    ?= target/release
 
 export CARGO
 
-.PHONY: help run build pgo test bench peers soak install uninstall clean
+.PHONY: help run build profile pgo test bench peers soak install uninstall clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## the gateway with its built-in configuration
-	$(CARGO) run --release
+	scripts/build gateway
+	target/release/ringgate
 
-# Each by itself: together they would share features, and `run` would build everything once more.
-build: ## both programs, as shipped
-	$(CARGO) build --release --locked
-	$(CARGO) build --release --locked -p loadgen
+build: ## both programs, as shipped: the gateway by the profile in gateway/pgo
+	scripts/build
 
-pgo: build ## the gateway once more, by the profile of a run, to target/pgo/release
+profile: build ## gateway/pgo anew, when the data path has changed or the compiler
+	scripts/profile
+
+pgo: build ## the gateway once more, by a profile of its own and laid out anew, to target/pgo/release
 	scripts/pgo
 
 test: ## everything that must hold
