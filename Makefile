@@ -15,8 +15,7 @@ help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## the gateway with its built-in configuration
-	scripts/build gateway
-	target/release/ringgate
+	scripts/build run
 
 build: ## both programs, as shipped: the gateway by the profile in gateway/pgo
 	scripts/build
