@@ -263,11 +263,12 @@ impl<R: Copy> Deadlines<R> {
 impl<R: Copy> Entry<R> {
     fn fire(&mut self) {
         self.at = NEVER;
+        // Also where an operation's end would wake it: it may wait for none.
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
         if self.expiry == Expiry::Wake {
             self.woken = true;
-            if let Some(waker) = &self.waker {
-                waker.wake_by_ref();
-            }
             return;
         }
         self.fired = Some(self.reason);
@@ -309,9 +310,10 @@ impl<R: Copy> Deadline<R> {
         let entry = wheel.entry(self.index);
         entry.at = NEVER;
         entry.reason = reason;
+        entry.woken = false;
     }
 
-    /// Names the task that deadlines with [`Expiry::Wake`] wake.
+    /// Names the task that is woken when a deadline passes.
     pub fn attach(&self, waker: &Waker) {
         let mut wheel = self.wheel.borrow_mut();
         wheel.entry(self.index).waker = Some(waker.clone());
@@ -482,6 +484,18 @@ mod tests {
             let sent = right.send_all(crate::Buf::copy_of(b"x"), |_| {}).await;
             sent.0.unwrap();
             assert_eq!(Reader::new(left).fill().await.unwrap(), 1);
+        });
+    }
+
+    #[test]
+    fn one_that_was_taken_away_has_woken_nobody() {
+        with_sockets(async |left, _right| {
+            let wheel = Deadlines::new();
+            let deadline = wheel.register(left, Why::Idle);
+            deadline.set(Duration::ZERO, Expiry::Wake, Why::Idle);
+            assert_eq!(wheel.tick(), 1);
+            deadline.clear(Why::Idle);
+            assert!(!deadline.take_woken());
         });
     }
 

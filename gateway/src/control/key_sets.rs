@@ -191,7 +191,12 @@ impl Keeper {
             });
             let mut told = Ok(());
             let pause = match published {
-                Ok(fresh_for) => refresh(&self.source.url, fresh_for),
+                Ok(fresh_for) => {
+                    if self.source.url.required {
+                        told = self.all_have_keys();
+                    }
+                    refresh(&self.source.url, fresh_for)
+                }
                 Err(problem) => {
                     self.failed(&problem);
                     if self.source.url.required {
@@ -305,6 +310,26 @@ impl Keeper {
         }
         self.failures = 0;
         Ok(())
+    }
+
+    /// Whether each that goes by this set has keys.
+    ///
+    /// # Errors
+    ///
+    /// Those that have none, for whom they are required.
+    fn all_have_keys(&self) -> Result<(), String> {
+        let users = self.source.users.iter();
+        let without: Vec<&str> = users
+            .filter(|user| user.fetched.is_none())
+            .map(|user| user.name.as_str())
+            .collect();
+        if without.is_empty() {
+            return Ok(());
+        }
+        let (names, url) = (without.join(", "), &self.source.url.url);
+        Err(format!(
+            "the keys of [jwt] {names} are required, and {url} gives none for their algorithms"
+        ))
     }
 
     fn failed(&mut self, problem: &str) {

@@ -346,7 +346,15 @@ on_both_drivers! {
         let said = ended.stderr.join("\n");
         assert!(said.contains(&format!("main are required, and {url} gives none: cannot connect")), "{said}");
         let issuer = Issuer::new(&all());
-        let gateway = crate::jwks::gateway(driver, &issuer.url(), "jwks_required = true");
+        // Of two that go by one set each must have keys.
+        let url = issuer.url();
+        issuer.now_answers(&rsa_alone());
+        let other = format!("[jwt.other]\nalgorithms = [\"ES256\"]\nissuer = \"any\"\naudience = \"any\"\njwks_url = \"{url}\"\njwks_required = true\n");
+        let both = format!("{other}{}", routes(&url, "jwks_required = true"));
+        let ended = Launch::new(driver).rest(&both).fail();
+        let said = ended.stderr.join("\n");
+        assert!(said.contains(&format!("[jwt] other are required, and {url} gives none for their algorithms")), "{said}");
+        issuer.now_answers(&all());
         assert_eq!(bearer(&gateway, token("RS256")).status, 200);
     }
 

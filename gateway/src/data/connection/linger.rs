@@ -31,8 +31,9 @@ const TAKING_TIME: Duration = Duration::from_secs(300);
 pub(in crate::data) const LINGER_BYTES_MAX: u64 = 256 << 20;
 /// Most that is thrown away in one turn: others have theirs.
 const TURN_BYTES_MAX: usize = 1 << 20;
-/// How often it is looked for what the client has taken.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often it is looked for what the client has taken, in ticks and as time.
+const LOOK_TICKS: u32 = 5;
+const LOOK_EVERY: Duration = TICK.saturating_mul(LOOK_TICKS);
 
 const _: () = assert!(LOOK_EVERY.as_millis() < IDLE_TIME.as_millis());
 
@@ -144,13 +145,17 @@ async fn wait_for<T>(
     let mut event = pin!(event);
     deadline.set(LOOK_EVERY, Expiry::Wake, Why::Linger);
     poll_fn(|cx| {
+        // First, so that nobody puts it off who always sends something.
+        let now = deadline.now();
+        let is_over = patience.is_due(now) && patience.is_over(socket.unacknowledged(), now);
+        // At the end of a drain the socket is shut down for us.
+        if is_over || deadline.fired().is_some() {
+            return Poll::Ready(None);
+        }
         if let Poll::Ready(event) = event.as_mut().poll(cx) {
             return Poll::Ready(Some(event));
         }
         if deadline.take_woken() {
-            if patience.is_over(socket.unacknowledged(), deadline.now()) {
-                return Poll::Ready(None);
-            }
             deadline.set(LOOK_EVERY, Expiry::Wake, Why::Linger);
         }
         Poll::Pending
@@ -162,6 +167,8 @@ async fn wait_for<T>(
 #[derive(Debug)]
 struct Patience {
     began: u64,
+    /// When it is looked again.
+    looks: u64,
     /// When it last sent something.
     sent: u64,
     /// When it was last seen to have taken something of its answer.
@@ -179,6 +186,7 @@ impl Patience {
     const fn new(now: u64, write_timeout: Duration) -> Self {
         Self {
             began: now,
+            looks: now,
             sent: now,
             took: now,
             unacknowledged: usize::MAX,
@@ -195,6 +203,15 @@ impl Patience {
 
     const fn has_read_enough(&self) -> bool {
         self.thrown_away >= LINGER_BYTES_MAX
+    }
+
+    /// Whether it is time to look again, of which it takes note.
+    fn is_due(&mut self, now: u64) -> bool {
+        let is_due = now >= self.looks;
+        if is_due {
+            self.looks = now + u64::from(LOOK_TICKS);
+        }
+        is_due
     }
 
     /// Whether it has been waited for long enough.
@@ -275,6 +292,33 @@ mod tests {
                 patience.is_over(unacknowledged, now)
             })
             .expect("an end")
+    }
+
+    #[test]
+    fn who_sends_something_in_each_tick_puts_no_look_off() {
+        let options = runtime::Options {
+            choice: runtime::Choice::Auto,
+            entries: 64,
+        };
+        let mut executor = runtime::Executor::new(options).unwrap();
+        let waited = executor.block_on(async {
+            let server = monoio::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let connected = Socket::connect_tcp(server.local_addr().unwrap()).await;
+            let (socket, deadlines) = (Rc::new(connected.unwrap()), runtime::Deadlines::new());
+            let deadline = deadlines.register(Rc::clone(&socket), Why::Linger);
+            let mut patience = Patience::new(deadline.now(), WRITE_TIMEOUT);
+            loop {
+                deadlines.tick();
+                let event = std::future::ready(());
+                let more = wait_for(&deadline, &socket, &mut patience, event).await;
+                if more.is_none() || deadline.now() > 2 * ticks(SENDING_TIME) {
+                    break deadline.now();
+                }
+                patience.threw_away(1, deadline.now());
+            }
+        });
+        let looks_late = waited - ticks(SENDING_TIME);
+        assert!(looks_late <= 2 * ticks(LOOK_EVERY), "{waited} ticks");
     }
 
     #[test]
