@@ -1,5 +1,6 @@
 //! Unix time as text, in UTC. No time zones and no leap seconds: Unix time has none.
 
+use std::fmt;
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -51,39 +52,41 @@ impl Civil {
     }
 }
 
-/// Appends `2026-01-31T23:59:59.123456Z` (RFC 3339).
-pub fn rfc3339(unix_us: u64, out: &mut Vec<u8>) {
-    let Civil {
-        year,
-        month,
-        day,
-        hour,
-        minute,
-        second,
-        micro,
-    } = Civil::from_unix_us(unix_us);
-    // Writing to a vector cannot fail.
-    drop(write!(
-        out,
-        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micro:06}Z"
-    ));
+/// A time as RFC 3339 writes it, with so many digits of a second's fraction; the rest is cut off.
+struct Rfc3339<const DIGITS: u32> {
+    unix_us: u64,
 }
 
-/// `2026-01-31T23:59:59.123Z` (RFC 3339), the rest of the millisecond cut off.
+impl<const DIGITS: u32> fmt::Display for Rfc3339<DIGITS> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Civil {
+            year,
+            month,
+            day,
+            hour,
+            minute,
+            second,
+            micro,
+        } = Civil::from_unix_us(self.unix_us);
+        let (fraction, width) = (micro / 10_u64.pow(6 - DIGITS), DIGITS as usize);
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{fraction:0width$}Z"
+        )
+    }
+}
+
+/// Appends `2026-01-31T23:59:59.123456Z` (RFC 3339).
+pub fn rfc3339(unix_us: u64, out: &mut Vec<u8>) {
+    // Writing to a vector cannot fail.
+    drop(write!(out, "{}", Rfc3339::<6> { unix_us }));
+}
+
+/// `2026-01-31T23:59:59.123Z` (RFC 3339).
 #[must_use]
 pub fn rfc3339_ms(since_1970: Duration) -> String {
     let unix_us = u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX);
-    let Civil {
-        year,
-        month,
-        day,
-        hour,
-        minute,
-        second,
-        micro,
-    } = Civil::from_unix_us(unix_us);
-    let milli = micro / 1_000;
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+    Rfc3339::<3> { unix_us }.to_string()
 }
 
 /// Appends `31/Jan/2026:23:59:59 +0000` (the common log format).
